@@ -1,0 +1,252 @@
+"""Build the book: execute its pages, stage what was executed, render it, check the result.
+
+    OUT/executed/PROFILE/*.ipynb   the pages as papermill executed them
+    OUT/site/                      what the renderer reads; same paths as in the repository
+    OUT/_build/html                the book
+
+A page that is executed has a text source, the reviewed one: `chapters/*.py` (percent format) or a `book/*.md`
+whose front matter names a kernel. Beside it lies the paired notebook for Binder and Colab, made by `pair`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.metadata import PackageNotFoundError, files
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from ctrlib.errors import CtrlibError, unknown
+from ctrlib.pages import for_the_book, paired, problems, same_source, typed_numbers
+from ctrlib.paths import root
+
+PROFILES = ("smoke", "quick", "paper")
+TOOLS = ("jupyter_book", "jupytext", "papermill", "plotly", "sphinx_mathjax_offline", "yaml")
+
+
+def build(profile: str = "quick", only: list[str] | None = None, out: Path | None = None) -> int:
+    """Execute, render and check the book below `out` (default `build/`); return 0, or 1 when a page fails.
+
+    `only` executes just the pages named (`01_activation`); the others are taken from the last build with the
+    same profile, or shown without outputs. Such a book is a draft: its warnings are printed and do not fail.
+    Raises `SettingError` for an unknown profile or page, `CtrlibError` when a tool of the extra `book` is
+    missing or prose holds a figure that nobody computed.
+    """
+    if profile not in PROFILES:
+        raise unknown("profile", profile, PROFILES)
+    pages = sources()
+    for name in only or ():
+        if name not in pages:
+            raise unknown("chapter", name, pages)
+    require_tools()
+    refuse_typed_numbers()
+    out = (out or root() / "build").resolve()
+    if not all([run_page(page, profile, out) for name, page in pages.items() if not only or name in only]):
+        return 1
+    stage(profile, out)
+    return render(out, strict=not only) or check(out)
+
+
+def pair() -> list[Path]:
+    """Write the paired notebook of every executed page, without outputs; return the files that changed.
+
+    The text is the source: what was changed in the notebook alone is replaced.
+    """
+    require_tools()
+    changed = []
+    for source in sources().values():
+        text, target = paired(source), source.with_suffix(".ipynb")
+        if not target.exists() or target.read_text(encoding="utf-8") != text:
+            target.write_text(text, encoding="utf-8")
+            changed.append(target)
+    return changed
+
+
+def sources() -> dict[str, Path]:
+    """Return name -> text source of the pages that are executed, in alphabetical order of their paths."""
+    texts = [p for p in sorted((root() / "book").glob("*.md")) if "\nkernelspec:" in p.read_text(encoding="utf-8")]
+    found = {p.stem: p for p in [*texts, *sorted((root() / "chapters").glob("*.py"))]}
+    if not found:
+        raise CtrlibError(f"No chapters in {root() / 'chapters'}. Run this in a checkout, or set CTRLIB_ROOT to one.")
+    return found
+
+
+def require_tools() -> None:
+    """Raise `CtrlibError` when a tool of the extra `book` is not installed."""
+    if missing := [name for name in TOOLS if find_spec(name) is None]:
+        raise CtrlibError(f"The book needs {', '.join(missing)}. Install the extra: pip install 'ctrlib[book]'.")
+
+
+def refuse_typed_numbers() -> None:
+    """Raise `CtrlibError` when prose holds a result as typed text: a page shows what code or a record gives."""
+    import jupytext
+
+    found = []
+    for page in [*sorted((root() / "book").glob("*.md")), *sorted((root() / "chapters").glob("*.py"))]:
+        prose = [cell.source for cell in jupytext.read(page).cells if cell.cell_type == "markdown"]
+        found += [f"{page.relative_to(root())}: {number}" for number in typed_numbers("\n".join(prose))]
+    if found:
+        raise CtrlibError("Typed results in prose (compute them and show them with glue):\n  " + "\n  ".join(found))
+
+
+def run_page(source: Path, profile: str, out: Path) -> bool:
+    """Execute one page below `out`; say how long it took, or which cell failed."""
+    import jupytext
+    import papermill
+    from nbclient.exceptions import DeadKernelError
+
+    folder = out / "executed" / profile
+    folder.mkdir(parents=True, exist_ok=True)
+    unrun, done = folder / f"{source.stem}.in.ipynb", folder / f"{source.stem}.ipynb"
+    done.unlink(missing_ok=True)
+    jupytext.write(jupytext.read(source), unrun)
+    start = time.perf_counter()
+    try:
+        with _kernel_environment():
+            papermill.execute_notebook(unrun, folder / "part.ipynb", parameters={"profile": profile},
+                                       kernel_name="python3", cwd=root(), progress_bar=False,
+                                       log_output=profile == "paper", config=_without_ports())
+    except papermill.PapermillExecutionError as error:
+        print(_failure(source.stem, error), file=sys.stderr)
+        return False
+    except DeadKernelError:
+        print(f"Chapter {source.stem} failed: its kernel died (out of memory?). What it did: "
+              f"{folder / 'part.ipynb'}", file=sys.stderr)
+        return False
+    (folder / "part.ipynb").replace(done)  # a page cut off midway never looks finished
+    print(f"executed {source.stem} ({profile}) in {time.perf_counter() - start:.1f} s", flush=True)
+    return True
+
+
+def _failure(name: str, error: Any) -> str:
+    """Tell where a chapter failed. `error` is papermill's."""
+    trace = "\n".join(error.traceback[-3:])
+    return (f"Chapter {name} failed in cell [{error.exec_count}], which begins\n"
+            f"    {error.source.strip().splitlines()[0]}\n{trace}\n{error.ename}: {error.evalue}")
+
+
+@contextmanager
+def _kernel_environment() -> Iterator[None]:
+    """Give kernels the same root folder and figures as JSON; restore the environment afterwards."""
+    before = os.environ.copy()
+    os.environ.update(CTRLIB_ROOT=str(root().resolve()), PLOTLY_RENDERER="plotly_mimetype", JUPYTER_PLATFORM_DIRS="1")
+    os.environ.setdefault("PYDEVD_DISABLE_FILE_VALIDATION", "1")  # a debugger's warning that no reader needs
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+
+
+def _without_ports() -> Any:
+    """Return a kernel configuration that talks over files: no open port, no warning about one."""
+    from traitlets.config import Config
+
+    config = Config()
+    config.KernelManager.transport = config.AsyncKernelManager.transport = "ipc"
+    return config
+
+
+def stage(profile: str, out: Path) -> None:
+    """Fill `out/site` with executed pages, the other pages, the assets and the configuration."""
+    import jupytext
+    import nbformat
+
+    site = out / "site"
+    shutil.rmtree(site, ignore_errors=True)
+    pages = sources()
+    shutil.copytree(root() / "book", site / "book", ignore=_ignored(pages))
+    for name, source in pages.items():
+        target = site / source.relative_to(root()).with_suffix(".ipynb")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        notebook = _executed(out / "executed" / profile / f"{name}.ipynb", jupytext.read(source))
+        nbformat.write(for_the_book(notebook, str(root().resolve())), target)
+    _add_scripts(site / "book" / "assets")
+    (out / "_config.yml").write_text(json.dumps(configuration(), indent=1), encoding="utf-8")  # JSON is YAML
+
+
+def _executed(done: Path, source: Any) -> Any:
+    """Return the executed notebook, or the source without outputs when that was never or differently executed."""
+    import nbformat
+
+    if done.exists() and same_source(notebook := nbformat.read(done, 4), source):
+        return notebook
+    print(f"{done.stem} was not executed since its last change; the draft shows it without outputs.")
+    return source
+
+
+def _ignored(pages: dict[str, Path]) -> Any:
+    """Leave out of the copy what is staged as an executed notebook."""
+    names = [p.name for p in pages.values()] + [p.with_suffix(".ipynb").name for p in pages.values()]
+    return shutil.ignore_patterns(".ipynb_checkpoints", *names)
+
+
+def _add_scripts(assets: Path) -> None:
+    """Put plotly.js and MathJax beside the book's own assets, so that no page asks the network for them."""
+    from plotly.offline import get_plotlyjs
+
+    (assets / "plotly.min.js").write_text(get_plotlyjs(), encoding="utf-8")
+    try:
+        packed = files("sphinx-mathjax-offline") or []
+    except PackageNotFoundError:
+        packed = []
+    script = next((Path(str(f.locate())) for f in packed if f.name == "tex-svg-full.js"), None)
+    if script is None:
+        raise CtrlibError("MathJax (tex-svg-full.js) is not in sphinx-mathjax-offline; pip install 'ctrlib[book]'.")
+    (assets / "mathjax").mkdir(exist_ok=True)
+    shutil.copy(script, assets / "mathjax")
+
+
+def configuration() -> dict[str, Any]:
+    """Return the book's configuration. Where the repository's address is unknown, its buttons are left out.
+
+    The address is `CTRLIB_REPOSITORY`, else the git remote `origin` if that is on GitHub: a fork links to itself.
+    """
+    import yaml
+
+    config: dict[str, Any] = yaml.safe_load((root() / "_config.yml").read_text(encoding="utf-8"))
+    if address := os.environ.get("CTRLIB_REPOSITORY") or _origin():
+        config["repository"] = {"url": address, "branch": "main"} | config.get("repository", {})
+        return config
+    config.pop("launch_buttons", None)
+    config["html"] = {key: value for key, value in config.get("html", {}).items() if not key.startswith("use_")}
+    return config
+
+
+def _origin() -> str:
+    command = ["git", "-C", str(root()), "remote", "get-url", "origin"]
+    try:
+        address = subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return ""
+    address = address.replace("git@github.com:", "https://github.com/").removesuffix(".git")
+    return address if address.startswith("https://github.com/") else ""
+
+
+def render(out: Path, strict: bool = True) -> int:
+    """Run Jupyter Book on `out/site`; return its exit code. `strict` turns warnings into errors."""
+    start = time.perf_counter()
+    shutil.rmtree(out / "_build", ignore_errors=True)  # a page that left the book leaves its output too
+    command = [sys.executable, "-c", "from jupyter_book.cli.main import main; main()", "build", str(out / "site"),
+               "--config", str(out / "_config.yml"), "--toc", str((root() / "_toc.yml").resolve()),
+               "--path-output", str(out), "--quiet", "-n", *(["-W", "--keep-going"] if strict else [])]
+    code = subprocess.run(command, env=os.environ | {"JUPYTER_PLATFORM_DIRS": "1"}).returncode
+    print(f"rendered in {time.perf_counter() - start:.1f} s" if code == 0 else "The book was not rendered, see above.")
+    return code
+
+
+def check(out: Path) -> int:
+    """Mend and check every page below `out`: nothing may come from the network or name this machine."""
+    html = out / "_build" / "html"
+    if found := problems(html, str(root().resolve())):
+        print("The book is not clean:\n  " + "\n  ".join(found), file=sys.stderr)
+        return 1
+    print(f"The book is in {html / 'index.html'}")
+    return 0

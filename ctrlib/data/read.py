@@ -1,0 +1,52 @@
+"""Reading one table from a CSV, TSV or Parquet file, every CSV cell as text."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+
+import pandas as pd
+
+from ctrlib.errors import DataError
+
+
+def read_table(path: Path) -> pd.DataFrame:
+    """Read a table: `.parquet` and `.pq` as Parquet, `.tsv` separated by tabs, anything else by commas.
+
+    Only an empty cell of a CSV file is missing: the text "NA" is a token like any other.
+    Raises DataError when the file is absent, empty or cannot be read.
+    """
+    if not path.is_file():
+        raise DataError(f"{path}: no such file.")
+    suffixes = {suffix.lower() for suffix in path.suffixes}
+    if suffixes & {".parquet", ".pq"}:
+        return _read_parquet(path)
+    return read_text(path, "\t" if ".tsv" in suffixes else ",")
+
+
+def read_text(path: Path, separator: str) -> pd.DataFrame:
+    """Read a text table with a header line; every cell is a string."""
+    try:
+        with warnings.catch_warnings():
+            # A line with too many cells is an error, never cut in silence.
+            warnings.simplefilter("error", pd.errors.ParserWarning)
+            # utf-8-sig also reads files that spreadsheets open with a byte order mark.
+            return pd.read_csv(path, sep=separator, dtype=str, keep_default_na=False, index_col=False,
+                               encoding="utf-8-sig")
+    except pd.errors.EmptyDataError as error:
+        raise DataError(f"{path} is empty. It needs a header line and at least one row.") from error
+    except (pd.errors.ParserError, pd.errors.ParserWarning, UnicodeDecodeError) as error:
+        raise DataError(f"{path} is not a table in UTF-8 with the same number of cells in each line: "
+                        f"{error}") from error
+
+
+def _read_parquet(path: Path) -> pd.DataFrame:
+    if not path.stat().st_size:
+        raise DataError(f"{path} is empty.")
+    try:
+        return pd.read_parquet(path)
+    except ImportError as error:
+        raise DataError(f"{path}: reading Parquet needs pyarrow. Install it with 'pip install pyarrow', "
+                        "or save the table as CSV.") from error
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path} cannot be read as Parquet: {error}") from error

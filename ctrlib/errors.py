@@ -1,0 +1,39 @@
+"""Errors that say what was wrong, where, and what to do."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class CtrlibError(Exception):
+    """Base of every error that ctrlib raises on purpose."""
+
+
+class DataError(CtrlibError):
+    """A data file, a column or a value cannot be used."""
+
+
+class SettingError(CtrlibError, ValueError):
+    """A name or a setting is unknown or out of range."""
+
+
+class RecordError(CtrlibError):
+    """A run record is damaged, stale or could not be written."""
+
+
+class DeviceError(CtrlibError):
+    """The device asked for is absent or out of memory."""
+
+
+def nearest(name: str, names: Iterable[str]) -> str:
+    """Return " Did you mean 'x'?" for the closest of `names`, or "" when none is close."""
+    lowered = {n.lower(): n for n in names}
+    found = difflib.get_close_matches(name.lower(), list(lowered), n=1, cutoff=0.5)
+    return f" Did you mean '{lowered[found[0]]}'?" if found else ""
+
+
+def unknown(kind: str, name: str, names: Iterable[str]) -> SettingError:
+    """Return the error for a `kind` (model, setting, profile, ...) called `name` that is none of `names`."""
+    known = sorted(names)
+    return SettingError(f"Unknown {kind} '{name}'.{nearest(name, known)} Known: {', '.join(known)}.")

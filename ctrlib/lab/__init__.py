@@ -1,0 +1,6 @@
+"""Grids of runs, their records, tables, statistics and verdicts."""
+
+from ctrlib.lab.grid import Grid, Run, run_grid
+from ctrlib.lab.records import frame, load_records
+
+__all__ = ["Grid", "Run", "frame", "load_records", "run_grid"]

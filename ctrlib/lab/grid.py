@@ -1,0 +1,197 @@
+"""Grids of runs: what is recorded is skipped, what was cut off goes on, what fails is kept."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ctrlib.errors import RecordError, SettingError
+from ctrlib.lab.records import Record, digest, frame, read_record, set_aside, write_record
+from ctrlib.paths import records_dir
+from ctrlib.train import Protocol
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run of one experiment.
+
+    label: the cell of the table that it belongs to. settings: the model's. rows: training rows to keep, None for
+    all. parent: the record (a path under the records folder) that a stage starts from.
+    """
+
+    experiment: str
+    dataset: str
+    label: str
+    model: str
+    settings: dict[str, Any]
+    protocol: Protocol
+    seed: int
+    rows: int | None = None
+    parent: str | None = None
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """Everything that the run's numbers depend on, except the code."""
+        values = {name: getattr(self, name) for name in ("dataset", "model", "settings", "seed", "rows", "parent")}
+        return values | {"protocol": self.protocol.changes()}
+
+    @property
+    def full_settings(self) -> dict[str, Any]:
+        """The model's settings with every default filled in."""
+        from ctrlib.models import MODELS
+        from ctrlib.models.base import checked
+
+        values = dataclasses.asdict(checked(MODELS[self.model].settings, self.model, self.settings))
+        return dict(json.loads(json.dumps(values)))  # as a record holds them: lists in place of tuples
+
+    @property
+    def path(self) -> Path:
+        """Path of the record under the records folder: EXPERIMENT/DATASET/SETTINGS/seed-N.json.
+
+        SETTINGS is the label and a digest of what differs from the defaults, so that a new setting with a
+        default that changes nothing leaves the paths as they are.
+        """
+        settings = {name: value for name, value in self.identity.items() if name != "seed"}
+        folder = f"{self.label.replace(':', '-')}-{digest(settings)}"
+        return Path(self.experiment, self.dataset, folder, f"seed-{self.seed}.json")
+
+
+Cell = tuple[str, Mapping[str, Any]]
+
+
+@dataclass
+class Grid:
+    """The runs of one experiment, in the order in which they are started."""
+
+    experiment: str
+    runs: list[Run] = field(default_factory=list)
+
+    def add(
+        self,
+        dataset: str,
+        cells: Mapping[str, Cell],
+        protocol: Protocol,
+        seeds: Iterable[int],
+        rows: int | None = None,
+    ) -> Grid:
+        """Add every cell (label -> model and settings) with every seed, seed by seed; return the grid.
+
+        A cell's embedding_dim is the protocol's unless it names its own.
+        """
+        for seed in seeds:
+            for label, (model, settings) in cells.items():
+                full = {"embedding_dim": protocol.embedding_dim} | dict(settings)
+                self.runs.append(Run(self.experiment, dataset, label, model, full, protocol, seed, rows))
+        return self
+
+    def __len__(self) -> int:
+        return len(self.runs)
+
+
+def run_grid(
+    grid: Grid,
+    *,
+    device: str = "cpu",
+    jobs: int | None = None,
+    threads: int = 1,
+    backend: str = "loky",
+    progress: bool = True,
+    root: Path | None = None,
+) -> list[Record]:
+    """Make every run that is not recorded yet and return the records of all runs of the grid.
+
+    jobs: runs side by side; by default one for each core on a CPU, since these runs are small and one thread
+    each is faster than all cores for one, and one on a GPU. backend: any of joblib's, so a Ray or Dask cluster
+    works. Finished runs stay when the grid is interrupted. A failed run is recorded as such and not tried again;
+    a damaged record is set aside under another name and its run made anew. Raises `SettingError` before the first
+    run for a model or setting that does not exist.
+    """
+    root = root or records_dir()
+    _check(grid)
+    todo = [run for run in grid.runs if not _recorded(run, root / run.path)]
+    if jobs is None:
+        jobs = 1 if device.startswith("cuda") else max(1, (os.cpu_count() or 1) // threads)
+    for _ in _with_bar(_execute(todo, root, device, jobs, threads, backend), len(todo), grid, progress):
+        pass
+    return [read_record(root / run.path) for run in grid.runs]
+
+
+def _execute(
+    todo: list[Run], root: Path, device: str, jobs: int, threads: int, backend: str
+) -> Iterator[Path]:
+    if jobs == 1:
+        yield from (record_run(run, root, device, threads) for run in todo)
+        return
+    from joblib import Parallel, delayed
+
+    pool = Parallel(n_jobs=min(jobs, max(1, len(todo))), backend=backend, return_as="generator_unordered")
+    yield from pool(delayed(record_run)(run, root, device, threads) for run in todo)
+
+
+def record_run(run: Run, root: Path, device: str = "cpu", threads: int = 1) -> Path:
+    """Make one run, write its record under `root`, and return the record's path."""
+    from ctrlib.lab.runner import make_record
+
+    path = root / run.path
+    if not path.exists():
+        write_record(path, make_record(run, device=device, threads=threads))
+    return path
+
+
+def recorded_frame(grid: Grid, root: Path | None = None) -> Any:
+    """Return the frame (see `records.frame`) of those runs of the grid that are recorded."""
+    paths = [(root or records_dir()) / run.path for run in grid.runs]
+    return frame([read_record(path) for path in paths if path.exists()])
+
+
+def _check(grid: Grid) -> None:
+    """Fail before the first run when a model, a setting or a data set does not exist."""
+    from ctrlib.data import DATASETS
+    from ctrlib.errors import unknown
+    from ctrlib.models import MODELS
+
+    seen: dict[Path, Run] = {}
+    for run in grid.runs:
+        if run.model not in MODELS:
+            raise unknown("model", run.model, MODELS)
+        run.full_settings  # noqa: B018  raises for a setting that does not exist
+        if run.dataset not in DATASETS:
+            raise unknown("data set", run.dataset, DATASETS)
+        if run.path in seen:
+            raise SettingError(f"The grid holds the same run twice: {run.path}. Give each cell its own label.")
+        seen[run.path] = run
+
+
+def _recorded(run: Run, path: Path) -> bool:
+    if not path.exists():
+        return False
+    try:
+        _check_record(run, read_record(path), path)
+        return True
+    except RecordError as error:
+        print(f"{error}\nIt is kept as {set_aside(path).name}; the run is made anew.", flush=True)
+        return False
+    return True
+
+
+def _check_record(run: Run, record: Record, path: Path) -> None:
+    """Raise `SettingError` when the record under this run's name was made with other settings."""
+    wanted = {"settings": run.full_settings, "protocol": run.protocol.to_dict(), "model": run.model}
+    for name, value in wanted.items():
+        if record[name] != value:
+            raise SettingError(f"{path} was recorded with another {name}: {record[name]}, wanted {value}.")
+
+
+def _with_bar(done: Iterator[Path], total: int, grid: Grid, progress: bool) -> Iterator[Path]:
+    if not progress or not total:
+        return done
+    try:
+        from tqdm.auto import tqdm
+    except ImportError:
+        return done
+    return iter(tqdm(done, total=total, desc=grid.experiment, unit="run"))

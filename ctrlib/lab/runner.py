@@ -1,0 +1,149 @@
+"""From a run to its record."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import platform
+import resource
+import subprocess
+import sys
+from functools import cache, lru_cache
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ctrlib.data import CTRDataset, load_dataset
+from ctrlib.errors import CtrlibError, DataError, DeviceError
+from ctrlib.lab.grid import Run
+from ctrlib.lab.records import Record
+from ctrlib.models import build_model
+from ctrlib.paths import cache_dir, root
+from ctrlib.train import NUMERICS, FitResult, fit
+from ctrlib.train.fit import checked_device
+
+VERSIONS = ("torch", "numpy", "pandas", "scikit-learn")
+
+
+def make_record(run: Run, *, device: str = "cpu", threads: int = 1) -> Record:
+    """Train and score one run; return its record, with status "failed" and the reason when training broke down.
+
+    Data and device errors are raised: they are not a property of the run.
+    """
+    checked_device(device)
+    torch.set_num_threads(threads)
+    data = dataset(run.dataset, run.protocol.min_count, run.rows)
+    checkpoint_path = cache_dir() / "checkpoints" / run.path.with_suffix(".pt")
+    record = _header(run, data, device, threads)
+    try:
+        model = build_model(run.model, data.schema, seed=run.seed, **run.settings)
+        identity = run.identity | {"fingerprint": data.fingerprint, "numerics": NUMERICS}
+        result = fit(
+            model,
+            data,
+            run.protocol,
+            seed=run.seed,
+            device=device,
+            checkpoint_path=checkpoint_path,
+            identity=identity,
+        )
+    except (DataError, DeviceError):
+        raise
+    except CtrlibError as error:
+        return record | {"status": "failed", "error": f"{type(error).__name__}: {error}"}
+    checkpoint_path.unlink(missing_ok=True)
+    return record | _scores(result, device)
+
+
+@lru_cache(maxsize=2)
+def dataset(name: str, min_count: int, rows: int | None) -> CTRDataset:
+    """Return the data set, kept in memory for the next run of this process."""
+    return load_dataset(name, min_count=min_count, rows=rows)
+
+
+def _header(run: Run, data: CTRDataset, device: str, threads: int) -> Record:
+    return {
+        "experiment": run.experiment,
+        "dataset": run.dataset,
+        "rows": run.rows,
+        "fingerprint": data.fingerprint,
+        "model": run.model,
+        "label": run.label,
+        "settings": run.full_settings,
+        "protocol": run.protocol.to_dict(),
+        "seed": run.seed,
+        "parent": run.parent,
+        "status": "completed",
+        "error": None,
+        "environment": environment(device, threads),
+        "numerics": NUMERICS,
+        "commit": commit(),
+        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+    }
+
+
+def _scores(result: FitResult, device: str) -> Record:
+    return {
+        "parameters": result.parameters,
+        "valid": result.valid.to_dict(),
+        "test": result.test.to_dict(),
+        "best_epoch": result.best_epoch,
+        "seconds": {name: round(value, 3) for name, value in result.seconds.items()},
+        "samples_per_second": round(result.samples_per_second, 1),
+        "peak_memory_mb": peak_memory_mb(device),
+        "epochs": [_rounded(dataclasses.asdict(epoch)) for epoch in result.epochs],
+    }
+
+
+def _rounded(epoch: dict[str, Any]) -> dict[str, Any]:
+    return {name: round(value, 3) if name.endswith("seconds") else value for name, value in epoch.items()}
+
+
+def environment(device: str, threads: int) -> dict[str, Any]:
+    """Return device, its name, precision, threads and versions."""
+    versions = {name: version(name) for name in VERSIONS} | {"python": platform.python_version()}
+    return {
+        "device": device,
+        "device_name": device_name(device),
+        "precision": "fp32",
+        "threads": threads,
+        "versions": versions,
+    }
+
+
+@cache
+def device_name(device: str) -> str:
+    """Return the processor's or the GPU's name as the system tells it."""
+    if device.startswith("cuda"):
+        return torch.cuda.get_device_name(device)
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        for line in info.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    return platform.processor() or platform.machine()
+
+
+def peak_memory_mb(device: str) -> float:
+    """Return the peak memory in MB: of the GPU's allocator, or of this process so far."""
+    if device.startswith("cuda"):
+        return round(torch.cuda.max_memory_allocated(device) / 2**20, 1)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return round(peak / (2**20 if sys.platform == "darwin" else 2**10), 1)
+
+
+@cache
+def commit() -> str | None:
+    """Return the checkout's commit, with "+" when ctrlib differs from it, or None outside a checkout."""
+    try:
+        head = _git("rev-parse", "--short=12", "HEAD")
+        return head + ("+" if _git("status", "--porcelain", "--", "ctrlib") else "")
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
+def _git(*words: str) -> str:
+    done = subprocess.run(["git", *words], cwd=root(), capture_output=True, text=True, check=True, timeout=30)
+    return done.stdout.strip()

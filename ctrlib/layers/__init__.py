@@ -1,0 +1,8 @@
+"""Building blocks that no paper here owns: embedding, dropout, bilinear forms, initial values."""
+
+from ctrlib.layers.bilinear import Bilinear
+from ctrlib.layers.dropout import Dropout
+from ctrlib.layers.embedding import FieldEmbedding
+from ctrlib.layers.initial import ACTIVATIONS, activation, reset_linear_maps
+
+__all__ = ["ACTIVATIONS", "Bilinear", "Dropout", "FieldEmbedding", "activation", "reset_linear_maps"]

@@ -1,0 +1,45 @@
+"""One embedding table for all fields.
+
+B batch, C id columns, F fields, D embedding width, V table rows. A categorical field has one id column. A
+multi-valued field has several, padded, and its vector is the mean over the ids that are not padding.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ctrlib.data.schema import Schema
+
+INITIAL_STD = 1e-4
+
+
+class FieldEmbedding(nn.Module):
+    """Look up ids (B, C) in a table (V, D) and return one vector for each field, (B, F, D)."""
+
+    def __init__(self, schema: Schema, embedding_dim: int) -> None:
+        super().__init__()
+        self.schema = schema
+        self.weight = nn.Parameter(torch.zeros(schema.table_rows, embedding_dim))
+
+    def reset(self, generator: torch.Generator | None = None) -> None:
+        """Draw normal values with standard deviation 1e-4; padding rows are zero (training protocol)."""
+        with torch.no_grad():
+            self.weight.normal_(0.0, INITIAL_STD, generator=generator)
+            self.weight[list(self.schema.offsets)] = 0.0
+
+    def forward(self, ids: Tensor) -> Tensor:
+        e_BCD = F.embedding(ids, self.weight)
+        if self.schema.is_flat:
+            return e_BCD
+        pooled = [self._field(e_BCD, ids, f) for f in range(self.schema.num_fields)]
+        return torch.stack(pooled, dim=1)  # (B, F, D)
+
+    def _field(self, e_BCD: Tensor, ids: Tensor, field: int) -> Tensor:
+        start, stop = self.schema.columns[field]
+        if stop - start == 1:
+            return e_BCD[:, start]
+        real_BM = (ids[:, start:stop] != self.schema.offsets[field]).to(e_BCD.dtype)
+        total_BD = (e_BCD[:, start:stop] * real_BM[:, :, None]).sum(dim=1)
+        return total_BD / real_BM.sum(dim=1, keepdim=True).clamp(min=1.0)

@@ -1,0 +1,49 @@
+"""The registry of models: `build_model(name, schema, **settings)`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from ctrlib import seeds
+from ctrlib.data.schema import Schema
+from ctrlib.errors import unknown
+from ctrlib.models import neuron_network
+from ctrlib.models.base import CTRModel, ModelSettings, checked
+from ctrlib.neurons import FORMATS
+
+
+@dataclass(frozen=True)
+class ModelEntry:
+    """How to build a model: its settings' class and a function of (name, schema, settings)."""
+
+    settings: type[ModelSettings]
+    build: Callable[[str, Schema, Any], CTRModel]
+
+
+MODELS: dict[str, ModelEntry] = {
+    name: ModelEntry(neuron_network.NeuronNetworkSettings, neuron_network.build) for name in FORMATS
+}
+
+
+def build_model(name: str, schema: Schema, *, seed: int = 0, **settings: Any) -> CTRModel:
+    """Return a fresh model with initial values drawn from `seed`.
+
+    The embedding's values depend on the seed and the table's shape alone, so two models of one seed start from
+    the same table. Raises `SettingError` for an unknown model or setting, naming the nearest.
+    """
+    if name not in MODELS:
+        raise unknown("model", name, MODELS)
+    entry = MODELS[name]
+    values = checked(entry.settings, name, settings)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seeds.stream_seed(seed, "weights"))
+        model = entry.build(name, schema, values)
+    model.embedding.reset(seeds.stream(seed, "embedding"))
+    return model
+
+
+__all__ = ["MODELS", "CTRModel", "ModelEntry", "ModelSettings", "build_model"]

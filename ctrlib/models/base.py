@@ -1,0 +1,97 @@
+"""What every click model shares: an embedding, a logit, and its own training loss."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from ctrlib.data.schema import Schema
+from ctrlib.errors import SettingError, unknown
+from ctrlib.layers import FieldEmbedding
+from ctrlib.losses import LOSSES
+
+S = TypeVar("S", bound="ModelSettings")
+
+
+@dataclass(frozen=True)
+class ModelSettings:
+    """Settings that every model takes.
+
+    embedding_dim: D. dropout: rate in [0, 1). loss: a name in `ctrlib.losses.LOSSES`. passes: forward passes
+    over one batch in training, K; more than one makes sense for a loss that compares passes.
+    """
+
+    embedding_dim: int = 16
+    dropout: float = 0.1
+    loss: str = "bce"
+    passes: int = 1
+
+    def __post_init__(self) -> None:
+        if self.loss not in LOSSES:
+            raise unknown("loss", self.loss, LOSSES)
+        if self.embedding_dim < 1 or self.passes < 1:
+            raise SettingError("embedding_dim and passes must be at least 1.")
+        if self.loss != "bce" and self.passes < 2:
+            raise SettingError(f"Loss '{self.loss}' compares passes: set passes to 2 or more.")
+
+
+def checked(settings: type[S], model: str, values: dict[str, Any]) -> S:
+    """Return `settings(**values)`; raise `SettingError` naming the nearest setting for an unknown one."""
+    names = [f.name for f in dataclasses.fields(settings)]
+    for name in values:
+        if name not in names:
+            raise unknown(f"setting of model {model}", name, names)
+    return settings(**values)
+
+
+class CTRModel(nn.Module):
+    """Base of every model. ids (B, C) -> logits (B,).
+
+    A subclass defines `interact`, from field vectors (B, F, D) to logits (B,). `training_loss` runs it K times
+    on one look-up, so a second pass costs no second gather. A model trained in stages lists them in `stages` and
+    prepares each one in `start_stage`; `ctrlib.train.run_stages` calls it.
+    """
+
+    stages: tuple[str, ...] = ("train",)
+
+    def __init__(self, schema: Schema, settings: ModelSettings) -> None:
+        super().__init__()
+        self.schema = schema
+        self.settings = settings
+        self.embedding = FieldEmbedding(schema, settings.embedding_dim)
+
+    @property
+    def width(self) -> int:
+        """Width d = F * D of the flattened embedding."""
+        return self.schema.num_fields * self.settings.embedding_dim
+
+    def interact(self, e_BFD: Tensor) -> Tensor:
+        """Return logits (B,) from field vectors (B, F, D)."""
+        raise NotImplementedError
+
+    def forward(self, ids: Tensor) -> Tensor:
+        return self.interact(self.embedding(ids))
+
+    def training_loss(self, ids: Tensor, labels: Tensor) -> Tensor:
+        """Return the loss of one batch, a scalar. Regularisers are the protocol's affair."""
+        e_BFD = self.embedding(ids)
+        logits_KB = torch.stack([self.interact(e_BFD) for _ in range(self.settings.passes)])
+        return LOSSES[self.settings.loss](logits_KB, labels)
+
+    def embedding_parameters(self) -> list[nn.Parameter]:
+        """Parameters under the embedding regulariser: every table, first-order weights included."""
+        return [p for name, p in self.named_parameters() if "embedding" in name]
+
+    def start_stage(self, stage: str) -> None:
+        """Prepare the model for a stage named in `stages` (freeze parts, switch the loss)."""
+        if stage not in self.stages:
+            raise unknown("stage", stage, self.stages)
+
+    @property
+    def num_parameters(self) -> int:
+        """Number of trainable values, the whole embedding table included."""
+        return sum(p.numel() for p in self.parameters() if p.requires_grad)

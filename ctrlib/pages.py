@@ -1,0 +1,146 @@
+"""One page of the book: its paired notebook, its form in the book, and what it must satisfy.
+
+No prose holds a typed result, and no page loads anything from the network.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+Notebook = Any  # nbformat brings no types
+PLOTLY = "application/vnd.plotly.v1+json"
+INJECTED = "injected-parameters"  # papermill's tag
+
+# A result looks like 0.9812 or 98.12. Settings such as 0.0005 or 1e-3, versions and years do not.
+RESULT = re.compile(r"(?<![\w.,/-])(?:0\.[1-9]\d{3,}|\d{2}\.\d{2,})(?![\w.]*\d)")
+NOT_PROSE = re.compile(r"```.*?```|`[^`\n]*`|https?://\S+|^---\n.*?^---\n", re.DOTALL | re.MULTILINE)
+
+LOADING = {  # tag -> attributes that make a browser fetch something
+    "script": ("src",), "img": ("src", "srcset"), "source": ("src", "srcset"), "iframe": ("src",), "video": ("src",),
+    "audio": ("src",), "embed": ("src",), "object": ("data",), "image": ("href", "xlink:href"),
+    "use": ("href", "xlink:href"), "link": ("href",),
+}
+LINKS_THAT_LOAD = {"stylesheet", "preload", "prefetch", "modulepreload", "icon", "preconnect", "dns-prefetch",
+                   "apple-touch-icon", "manifest", "shortcut"}
+OUTSIDE = re.compile(r"(?:^|[\s,])(?:https?:)?//", re.IGNORECASE)
+OUTSIDE_STYLE = re.compile(r"(?:url\(|@import)\s*[\"']?\s*(?:https?:)?//[^\s\"')]+", re.IGNORECASE)
+
+# Two inline copies of one `const` give a script error on each page. They name a content delivery network for
+# live code, which this book does not offer.
+LIVE_CODE = re.compile(r"<script>const THEBE_JS_URL.*?</script>|<script[^>]*src=\"[^\"]*sphinx-thebe\.js[^>]*></script>",
+                       re.DOTALL)
+
+
+def paired(source: Path) -> str:
+    """Return the paired notebook of `source` as text: the same input gives the same bytes."""
+    import jupytext
+
+    notebook = jupytext.read(source)
+    seen: dict[str, int] = {}
+    for cell in notebook.cells:
+        name = hashlib.sha256(f"{cell.cell_type}\n{cell.source}".encode()).hexdigest()[:10]
+        seen[name] = seen.get(name, 0) + 1
+        cell.id = f"{name}-{seen[name]}"  # from the content, so that an edit changes no other cell
+    notebook.nbformat, notebook.nbformat_minor = 4, 5
+    text: str = jupytext.writes(notebook, fmt="ipynb")
+    return text.rstrip("\n") + "\n"
+
+
+def same_source(executed: Notebook, source: Notebook) -> bool:
+    """Tell whether `executed` came from `source`: equal cells, but for the parameters that papermill adds."""
+
+    def cells(notebook: Notebook) -> list[tuple[str, str]]:
+        return [(c.cell_type, c.source.strip()) for c in notebook.cells if INJECTED not in c.metadata.get("tags", [])]
+
+    return cells(executed) == cells(source)
+
+
+def for_the_book(notebook: Notebook, machine_root: str) -> Notebook:
+    """Return the notebook without traces of this machine, its figures with an HTML form, progress bars gone.
+
+    `machine_root` is the folder whose name must not be shown.
+    """
+    import nbformat
+
+    notebook = nbformat.reads(nbformat.writes(notebook).replace(machine_root, "."), 4)
+    notebook.metadata.pop("papermill", None)
+    for cell in notebook.cells:
+        cell.metadata.pop("papermill", None)
+        cell.metadata.pop("execution", None)
+        if INJECTED in cell.metadata.get("tags", []):
+            cell.metadata["tags"].append("hide-input")
+        if cell.cell_type == "code":
+            cell.outputs = [output for output in cell.outputs if not _is_progress(output)]
+            for output in cell.outputs:
+                _add_figure_html(output.get("data", {}))
+    return notebook
+
+
+def _is_progress(output: Any) -> bool:
+    return output.get("name") == "stderr" and "\r" in output.get("text", "")
+
+
+def _add_figure_html(data: dict[str, Any]) -> None:
+    """Set the HTML form that book/assets/figures.js draws; the JSON stays for the downloaded notebook."""
+    if PLOTLY in data:
+        figure = json.dumps(data[PLOTLY], separators=(",", ":")).replace("</", "<\\/")
+        data["text/html"] = (f'<div class="ctr-figure"><script type="application/json">{figure}</script>'
+                             "<noscript>This figure needs JavaScript.</noscript></div>")
+
+
+def typed_numbers(markdown: str) -> list[str]:
+    """Return the results that are typed into prose; code, links and roles such as glue are not prose."""
+    return RESULT.findall(NOT_PROSE.sub(" ", markdown))
+
+
+def problems(html: Path, machine_root: str) -> list[str]:
+    """Return what is wrong with the built pages below `html`, one line each, after removing live-code scripts."""
+    found = []
+    for page in sorted(html.rglob("*.html")):
+        text = LIVE_CODE.sub("", page.read_text(encoding="utf-8"))
+        page.write_text(text, encoding="utf-8")
+        name = page.relative_to(html)
+        found += [f"{name} loads {address} from the network" for address in external_loads(text)]
+        if machine_root in text:
+            found.append(f"{name} shows the folder {machine_root} of this machine")
+    for sheet in sorted(html.rglob("*.css")):
+        loads = OUTSIDE_STYLE.findall(sheet.read_text(encoding="utf-8"))
+        found += [f"{sheet.relative_to(html)} loads {rule} from the network" for rule in loads]
+    return found
+
+
+def external_loads(html: str) -> list[str]:
+    """Return the addresses that a browser would fetch from another host to show this page. Links are fine."""
+    reader = _Loads()
+    reader.feed(html)
+    return reader.found
+
+
+class _Loads(HTMLParser):
+    """Collect scripts, styles, images, fonts and frames with an address on another host."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[str] = []
+        self.inside = ""
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        values = {name: value or "" for name, value in attrs}
+        self.inside = tag
+        self.found += OUTSIDE_STYLE.findall(values.get("style", ""))
+        if tag == "link" and not LINKS_THAT_LOAD & set(values.get("rel", "").lower().split()):
+            return
+        addresses = [values.get(name, "") for name in LOADING.get(tag, ())]
+        self.found += [address for address in addresses if OUTSIDE.search(address)]
+
+    def handle_data(self, data: str) -> None:
+        if self.inside == "style":
+            self.found += OUTSIDE_STYLE.findall(data)
+
+    def handle_endtag(self, tag: str) -> None:
+        self.inside = ""

@@ -1,0 +1,38 @@
+"""Where the project's files lie.
+
+In a checkout everything is under its root. An installed package has no checkout: there the root is
+`CTRLIB_ROOT`, or the working directory.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+
+def root() -> Path:
+    """Return the folder that holds `data/`, `chapters/` and `book/`."""
+    if named := os.environ.get("CTRLIB_ROOT"):
+        return Path(named)
+    checkout = Path(__file__).resolve().parent.parent
+    return checkout if (checkout / "chapters").is_dir() else Path.cwd()
+
+
+def records_dir() -> Path:
+    """Return the folder of run records, `data/records` (`CTRLIB_RECORDS` overrides it)."""
+    return Path(os.environ.get("CTRLIB_RECORDS") or root() / "data" / "records")
+
+
+def cache_dir() -> Path:
+    """Return the folder of downloads, encoded data and checkpoints (`CTRLIB_CACHE` overrides it)."""
+    return Path(os.environ.get("CTRLIB_CACHE") or root() / "data" / "cache")
+
+
+def papers_dir() -> Path:
+    """Return the folder of published figures, `data/papers`."""
+    return root() / "data" / "papers"
+
+
+def measurements_dir() -> Path:
+    """Return the folder of measurements that are not runs, `data/measurements`."""
+    return root() / "data" / "measurements"

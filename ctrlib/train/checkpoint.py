@@ -1,0 +1,40 @@
+"""A run's state on disk, written after every epoch, so that a run cut off goes on with the same bits."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ctrlib.errors import RecordError
+
+
+def save(path: Path, state: dict[str, Any]) -> None:
+    """Write `state` whole or not at all; on failure the previous checkpoint stays."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f"{path.name}.{os.getpid()}.part")
+    try:
+        torch.save(state, partial)
+        os.replace(partial, path)
+    except (OSError, RuntimeError) as error:  # torch reports a full disk as RuntimeError
+        partial.unlink(missing_ok=True)
+        raise RecordError(
+            f"Could not write the checkpoint {path}: {error}. Free some space and start again; "
+            "the run goes on from the last complete epoch."
+        ) from error
+
+
+def load(path: Path, identity: dict[str, Any]) -> dict[str, Any] | None:
+    """Return the state for the run called `identity`, or None when there is none that can be used.
+
+    A checkpoint of other settings, and a damaged one, is not used: the run starts afresh.
+    """
+    if not path.exists():
+        return None
+    try:
+        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception:
+        return None
+    return state if state.get("identity") == identity else None

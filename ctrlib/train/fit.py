@@ -1,0 +1,277 @@
+"""The training loop: tensors resident on the device, one gather a batch, exact AUC after every epoch."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ctrlib import seeds
+from ctrlib.data import CTRDataset, Split
+from ctrlib.errors import CtrlibError, DeviceError
+from ctrlib.layers import Dropout
+from ctrlib.models import CTRModel
+from ctrlib.train import checkpoint
+from ctrlib.train.allocator import keep_freed_memory
+from ctrlib.train.metrics import Scores, auc, logloss
+from ctrlib.train.protocol import Protocol
+
+EVALUATION_ROWS = 16384  # rows of one batch without gradients
+
+
+class TrainingError(CtrlibError):
+    """Training cannot go on, for example because the loss is no longer a number."""
+
+
+@dataclass
+class Epoch:
+    """One epoch: learning_rate used, mean training loss in nats, validation scores, seconds."""
+
+    epoch: int
+    train_loss: float
+    learning_rate: float
+    valid_auc: float
+    valid_logloss: float
+    train_seconds: float
+    evaluate_seconds: float
+
+
+@dataclass
+class FitResult:
+    """best_epoch: chosen by validation AUC, counted from 1. valid, test: scores of that epoch's weights."""
+
+    best_epoch: int
+    epochs: list[Epoch]
+    valid: Scores
+    test: Scores
+    seconds: dict[str, float]
+    samples_per_second: float
+    parameters: int
+
+
+@dataclass
+class _Progress:
+    """What early stopping and the schedule remember. It is part of a checkpoint."""
+
+    learning_rate: float
+    best_auc: float = -math.inf
+    best_epoch: int = 0
+    epochs_without_gain: int = 0
+    epochs: list[Epoch] = field(default_factory=list)
+
+    def update(self, epoch: Epoch, protocol: Protocol) -> bool:
+        """Take in an epoch; return whether it is the best so far."""
+        self.epochs.append(epoch)
+        if epoch.valid_auc > self.best_auc + protocol.min_delta:
+            self.best_auc, self.best_epoch, self.epochs_without_gain = epoch.valid_auc, epoch.epoch, 0
+            return True
+        self.epochs_without_gain += 1
+        lowered = self.learning_rate * protocol.learning_rate_factor
+        self.learning_rate = max(lowered, protocol.min_learning_rate)
+        return False
+
+    def finished(self, protocol: Protocol) -> bool:
+        """Whether patience has run out or the last epoch allowed is done."""
+        return self.epochs_without_gain >= protocol.patience or len(self.epochs) >= protocol.max_epochs
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> _Progress:
+        return cls(**(values | {"epochs": [Epoch(**epoch) for epoch in values["epochs"]]}))
+
+
+def fit(
+    model: CTRModel,
+    data: CTRDataset,
+    protocol: Protocol,
+    *,
+    seed: int = 0,
+    device: str | torch.device = "cpu",
+    checkpoint_path: Path | None = None,
+    identity: dict[str, Any] | None = None,
+    on_epoch: Callable[[Epoch], None] | None = None,
+) -> FitResult:
+    """Train `model` in place and return its scores; afterwards it holds the best epoch's weights.
+
+    The seed fixes batch order and dropout masks. Test rows are scored once, at the end. With `checkpoint_path`
+    the state is saved after every epoch, and a call with the same path and `identity` goes on from there.
+    `on_epoch` is called after every epoch. Raises `DataError` when the validation split holds one class,
+    `DeviceError` for a missing device or too little memory, `TrainingError` when the loss is not finite.
+    """
+    device = checked_device(device)
+    keep_freed_memory()
+    for split in (data.valid, data.test):
+        auc(torch.zeros(len(split)), split.labels)  # fail before training, not after
+    trainer = _Trainer(model, data.to(device), protocol, seed, device)
+    state = checkpoint.load(checkpoint_path, identity or {}) if checkpoint_path else None
+    if state is not None:
+        trainer.restore(state)
+    with out_of_memory_explained():
+        while not trainer.progress.finished(protocol):
+            epoch = trainer.epoch()
+            if checkpoint_path:
+                checkpoint.save(checkpoint_path, trainer.state() | {"identity": identity or {}})
+            if on_epoch:
+                on_epoch(epoch)
+        return trainer.result()
+
+
+class _Trainer:
+    """One run: model, optimiser, random streams and progress."""
+
+    def __init__(
+        self, model: CTRModel, data: CTRDataset, protocol: Protocol, seed: int, device: torch.device
+    ) -> None:
+        self.model = model.to(device)
+        self.data, self.protocol, self.seed, self.device = data, protocol, seed, device
+        trainable = [p for p in model.parameters() if p.requires_grad]
+        self.optimiser = torch.optim.Adam(trainable, lr=protocol.learning_rate, fused=True)
+        self.masks = seeds.stream(seed, "dropout", device=device)
+        for module in model.modules():
+            if isinstance(module, Dropout):
+                module.generator = self.masks
+        tables = {id(p) for p in model.embedding_parameters()}
+        self.decay = [
+            (p, protocol.embedding_regularizer if id(p) in tables else protocol.network_regularizer)
+            for p in trainable
+        ]
+        self.trainable = trainable
+        self.progress = _Progress(protocol.learning_rate)
+        self.best = _copy(model)
+
+    def epoch(self) -> Epoch:
+        """Run one epoch and its validation."""
+        number = len(self.progress.epochs) + 1
+        rate = self.progress.learning_rate
+        for group in self.optimiser.param_groups:
+            group["lr"] = rate
+        started = time.perf_counter()
+        loss = self._train(number)
+        trained = time.perf_counter()
+        if not math.isfinite(loss):
+            raise TrainingError(f"The training loss is {loss} in epoch {number}. Lower the learning rate.")
+        scores = evaluate(self.model, self.data.valid)
+        done = time.perf_counter()
+        epoch = Epoch(number, loss, rate, scores.auc, scores.logloss, trained - started, done - trained)
+        if self.progress.update(epoch, self.protocol):
+            self.best = _copy(self.model)
+        return epoch
+
+    def _train(self, number: int) -> float:
+        """Train on every row once; return the mean loss."""
+        self.model.train()
+        train, size = self.data.train, self.protocol.batch_size
+        order = torch.randperm(len(train), generator=seeds.stream(self.seed, "batches", number)).to(self.device)
+        total = torch.zeros((), dtype=torch.float64, device=self.device)
+        for start in range(0, len(train), size):
+            rows = order[start : start + size]
+            total += self._step(train.ids[rows], train.labels[rows]).double() * len(rows)
+        return float(total) / len(train)
+
+    def _step(self, ids: Tensor, labels: Tensor) -> Tensor:
+        self.optimiser.zero_grad()
+        loss = self.model.training_loss(ids, labels)
+        loss.backward()  # type: ignore[no-untyped-call]
+        for parameter, strength in self.decay:
+            if strength and parameter.grad is not None:
+                parameter.grad.add_(parameter.detach(), alpha=strength)
+        torch.nn.utils.clip_grad_norm_(self.trainable, self.protocol.max_gradient_norm)
+        self.optimiser.step()
+        return loss.detach()
+
+    def state(self) -> dict[str, Any]:
+        """Return everything that the next epoch depends on."""
+        return {
+            "model": self.model.state_dict(),
+            "optimiser": self.optimiser.state_dict(),
+            "masks": self.masks.get_state(),
+            "progress": self.progress.to_dict(),
+            "best": self.best,
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go back to a saved state."""
+        self.model.load_state_dict(state["model"])
+        self.optimiser.load_state_dict(state["optimiser"])
+        self.masks.set_state(state["masks"])
+        self.progress = _Progress.from_dict(state["progress"])
+        self.best = state["best"]
+
+    def result(self) -> FitResult:
+        """Restore the best weights and score them on validation and test rows."""
+        if self.progress.best_epoch:
+            self.model.load_state_dict(self.best)
+        started = time.perf_counter()
+        valid, test = evaluate(self.model, self.data.valid), evaluate(self.model, self.data.test)
+        final = time.perf_counter() - started
+        epochs = self.progress.epochs
+        train_seconds = sum(epoch.train_seconds for epoch in epochs)
+        evaluate_seconds = sum(epoch.evaluate_seconds for epoch in epochs) + final
+        return FitResult(
+            best_epoch=self.progress.best_epoch,
+            epochs=epochs,
+            valid=valid,
+            test=test,
+            seconds={
+                "train": train_seconds,
+                "evaluate": evaluate_seconds,
+                "total": train_seconds + evaluate_seconds,
+            },
+            samples_per_second=len(epochs) * len(self.data.train) / train_seconds,
+            parameters=self.model.num_parameters,
+        )
+
+
+@torch.no_grad()
+def predict(model: CTRModel, split: Split) -> Tensor:
+    """Return the logits (N,) of a split's rows, in evaluation mode and without gradients."""
+    model.eval()
+    device = next(model.parameters()).device
+    parts = [model(ids.to(device)) for ids in split.ids.split(EVALUATION_ROWS)]
+    return torch.cat(parts)
+
+
+def evaluate(model: CTRModel, split: Split) -> Scores:
+    """Return exact AUC and logloss on a split. Raises `DataError` when the split holds one class."""
+    logits = predict(model, split)
+    labels = split.labels.to(logits.device)
+    if not bool(torch.isfinite(logits).all()):
+        raise TrainingError("The model's logits are not finite. Lower the learning rate.")
+    return Scores(auc(logits, labels), logloss(logits, labels))
+
+
+def checked_device(device: str | torch.device) -> torch.device:
+    """Return the device; raise `DeviceError` when it is not there."""
+    try:
+        chosen = torch.device(device)
+    except RuntimeError as error:
+        raise DeviceError(f"'{device}' is not a device. Use 'cpu' or 'cuda'.") from error
+    if chosen.type == "cuda" and not torch.cuda.is_available():
+        raise DeviceError("Device 'cuda' was asked for, but this PyTorch sees no GPU. Use device='cpu'.")
+    return chosen
+
+
+@contextmanager
+def out_of_memory_explained() -> Iterator[None]:
+    """Turn an out-of-memory error into one that names the setting to lower."""
+    try:
+        yield
+    except (torch.OutOfMemoryError, MemoryError) as error:
+        raise DeviceError(f"Out of memory: lower batch_size or embedding_dim. ({error})") from error
+    except RuntimeError as error:
+        if "not enough memory" not in str(error) and "can't allocate memory" not in str(error):
+            raise
+        raise DeviceError(f"Out of memory: lower batch_size or embedding_dim. ({error})") from error
+
+
+def _copy(model: CTRModel) -> dict[str, Tensor]:
+    return {name: value.detach().clone() for name, value in model.state_dict().items()}
