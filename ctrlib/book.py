@@ -11,14 +11,15 @@ whose front matter names a kernel. Beside it lies the paired notebook for Binder
 from __future__ import annotations
 
 import json
+import logging
 import os
+import re
 import shutil
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib.metadata import PackageNotFoundError, files
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -28,28 +29,28 @@ from ctrlib.pages import for_the_book, paired, problems, same_source, typed_numb
 from ctrlib.paths import root
 
 PROFILES = ("smoke", "quick", "paper")
-TOOLS = ("jupyter_book", "jupytext", "papermill", "plotly", "sphinx_mathjax_offline", "yaml")
+MATHJAX = "sphinx-mathjax-offline"  # a package used as a store of one file
+TOOLS = ("jupyter_book", "jupytext", "papermill", "plotly", "yaml", MATHJAX)
 
 
 def build(profile: str = "quick", only: list[str] | None = None, out: Path | None = None) -> int:
-    """Execute, render and check the book below `out` (default `build/`); return 0, or 1 when a page fails.
+    """Execute, render and check the book below `out` (default `build/`); return the exit code.
 
     `only` executes just the pages named (`01_activation`); the others are taken from the last build with the
     same profile, or shown without outputs. Such a book is a draft: its warnings are printed and do not fail.
-    Raises `SettingError` for an unknown profile or page, `CtrlibError` when a tool of the extra `book` is
-    missing or prose holds a figure that nobody computed.
+    Raises `SettingError` for an unknown profile or page, `CtrlibError` when a cell fails, when a tool of the
+    extra `book` is missing, or when prose holds a result that nobody computed.
     """
     if profile not in PROFILES:
         raise unknown("profile", profile, PROFILES)
     pages = sources()
-    for name in only or ():
-        if name not in pages:
-            raise unknown("chapter", name, pages)
+    if wrong := [name for name in only or () if name not in pages]:
+        raise unknown("page", wrong[0], pages)
     require_tools()
     refuse_typed_numbers()
     out = (out or root() / "build").resolve()
-    if not all([run_page(page, profile, out) for name, page in pages.items() if not only or name in only]):
-        return 1
+    for name in only or pages:
+        execute(name, {"profile": profile}, out)
     stage(profile, out)
     return render(out, strict=not only) or check(out)
 
@@ -70,73 +71,95 @@ def pair() -> list[Path]:
 
 
 def sources() -> dict[str, Path]:
-    """Return name -> text source of the pages that are executed, in alphabetical order of their paths."""
-    texts = [p for p in sorted((root() / "book").glob("*.md")) if "\nkernelspec:" in p.read_text(encoding="utf-8")]
-    found = {p.stem: p for p in [*texts, *sorted((root() / "chapters").glob("*.py"))]}
+    """Return name -> text source of the executed pages: chapters first, since other pages tell of records."""
+    texts = [p for p in _texts() if "\nkernelspec:" in p.read_text(encoding="utf-8")]
+    found = {p.stem: p for p in [*_chapters(), *texts]}
     if not found:
-        raise CtrlibError(f"No chapters in {root() / 'chapters'}. Run this in a checkout, or set CTRLIB_ROOT to one.")
+        raise CtrlibError(f"No pages in {root()}. Run this in a checkout, or set CTRLIB_ROOT to one.")
     return found
+
+
+def _texts() -> list[Path]:
+    return sorted((root() / "book").glob("*.md"))
+
+
+def _chapters() -> list[Path]:
+    return sorted((root() / "chapters").glob("*.py"))
 
 
 def require_tools() -> None:
     """Raise `CtrlibError` when a tool of the extra `book` is not installed."""
-    if missing := [name for name in TOOLS if find_spec(name) is None]:
-        raise CtrlibError(f"The book needs {', '.join(missing)}. Install the extra: pip install 'ctrlib[book]'.")
+    if missing := ", ".join(name for name in TOOLS if find_spec(name) is None):
+        raise CtrlibError(f"The book needs {missing}. Install the extra: pip install 'ctrlib[book]'.")
 
 
 def refuse_typed_numbers() -> None:
-    """Raise `CtrlibError` when prose holds a result as typed text: a page shows what code or a record gives."""
+    """Raise `CtrlibError` when prose holds a typed result: a page shows what code or a record gives."""
     import jupytext
 
-    found = []
-    for page in [*sorted((root() / "book").glob("*.md")), *sorted((root() / "chapters").glob("*.py"))]:
-        prose = [cell.source for cell in jupytext.read(page).cells if cell.cell_type == "markdown"]
-        found += [f"{page.relative_to(root())}: {number}" for number in typed_numbers("\n".join(prose))]
+    prose = {page: page.read_text(encoding="utf-8") for page in _texts()}
+    for page in _chapters():
+        prose[page] = "\n\n".join(c.source for c in jupytext.read(page).cells if c.cell_type == "markdown")
+    found = [f"{page.relative_to(root())}: {n}" for page, text in prose.items() for n in typed_numbers(text)]
     if found:
-        raise CtrlibError("Typed results in prose (compute them and show them with glue):\n  " + "\n  ".join(found))
+        lines = "\n  ".join(found)
+        raise CtrlibError(f"Typed results in prose (compute them and show them with glue):\n  {lines}")
 
 
-def run_page(source: Path, profile: str, out: Path) -> bool:
-    """Execute one page below `out`; say how long it took, or which cell failed."""
+def execute(name: str, parameters: dict[str, Any], out: Path | None = None) -> Path:
+    """Execute one page with `parameters` (its `profile` among them); return the executed notebook.
+
+    Raises `SettingError` for an unknown page, `CtrlibError` when a cell fails, naming page and cell.
+    """
+    require_tools()
     import jupytext
     import papermill
     from nbclient.exceptions import DeadKernelError
 
-    folder = out / "executed" / profile
+    if name not in (pages := sources()):
+        raise unknown("page", name, pages)
+    profile = str(parameters["profile"])
+    folder = (out or root() / "build") / "executed" / profile
     folder.mkdir(parents=True, exist_ok=True)
-    unrun, done = folder / f"{source.stem}.in.ipynb", folder / f"{source.stem}.ipynb"
+    unrun, part, done = (folder / f"{name}{end}.ipynb" for end in (".in", ".part", ""))
     done.unlink(missing_ok=True)
-    jupytext.write(jupytext.read(source), unrun)
+    jupytext.write(jupytext.read(pages[name]), unrun)
     start = time.perf_counter()
     try:
         with _kernel_environment():
-            papermill.execute_notebook(unrun, folder / "part.ipynb", parameters={"profile": profile},
-                                       kernel_name="python3", cwd=root(), progress_bar=False,
-                                       log_output=profile == "paper", config=_without_ports())
+            papermill.execute_notebook(unrun, part, parameters, **_papermill_options(profile))
     except papermill.PapermillExecutionError as error:
-        print(_failure(source.stem, error), file=sys.stderr)
-        return False
+        raise CtrlibError(_failure(name, error)) from None
     except DeadKernelError:
-        print(f"Chapter {source.stem} failed: its kernel died (out of memory?). What it did: "
-              f"{folder / 'part.ipynb'}", file=sys.stderr)
-        return False
-    (folder / "part.ipynb").replace(done)  # a page cut off midway never looks finished
-    print(f"executed {source.stem} ({profile}) in {time.perf_counter() - start:.1f} s", flush=True)
-    return True
+        raise CtrlibError(f"Page {name} failed: its kernel died (out of memory?). See {part}.") from None
+    part.replace(done)  # a page cut off midway never looks finished
+    print(f"executed {name} ({profile}) in {time.perf_counter() - start:.1f} s", flush=True)
+    return done
+
+
+def _papermill_options(profile: str) -> dict[str, Any]:
+    """Return how papermill runs. A full grid takes hours, so its progress goes to the terminal."""
+    full = profile == "paper"
+    if full:
+        logging.basicConfig(level=logging.INFO, format="%(message)s")
+    options = {"kernel_name": "python3", "cwd": root(), "config": without_ports()}
+    return options | {"progress_bar": False, "log_output": full}
 
 
 def _failure(name: str, error: Any) -> str:
-    """Tell where a chapter failed. `error` is papermill's."""
-    trace = "\n".join(error.traceback[-3:])
-    return (f"Chapter {name} failed in cell [{error.exec_count}], which begins\n"
-            f"    {error.source.strip().splitlines()[0]}\n{trace}\n{error.ename}: {error.evalue}")
+    """Tell where a page failed, and how. `error` is papermill's."""
+    begins = error.source.strip().splitlines()[0]
+    trace = re.sub(r"\x1b\[[\d;]*m", "", "\n".join(error.traceback))
+    return f"Page {name} failed in cell [{error.exec_count}], which begins\n    {begins}\n{trace}"
 
 
 @contextmanager
 def _kernel_environment() -> Iterator[None]:
     """Give kernels the same root folder and figures as JSON; restore the environment afterwards."""
     before = os.environ.copy()
-    os.environ.update(CTRLIB_ROOT=str(root().resolve()), PLOTLY_RENDERER="plotly_mimetype", JUPYTER_PLATFORM_DIRS="1")
+    os.environ.update(
+        CTRLIB_ROOT=str(root().resolve()), PLOTLY_RENDERER="plotly_mimetype", JUPYTER_PLATFORM_DIRS="1"
+    )
     os.environ.setdefault("PYDEVD_DISABLE_FILE_VALIDATION", "1")  # a debugger's warning that no reader needs
     try:
         yield
@@ -145,7 +168,7 @@ def _kernel_environment() -> Iterator[None]:
         os.environ.update(before)
 
 
-def _without_ports() -> Any:
+def without_ports() -> Any:
     """Return a kernel configuration that talks over files: no open port, no warning about one."""
     from traitlets.config import Config
 
@@ -173,7 +196,7 @@ def stage(profile: str, out: Path) -> None:
 
 
 def _executed(done: Path, source: Any) -> Any:
-    """Return the executed notebook, or the source without outputs when that was never or differently executed."""
+    """Return the executed notebook; the source without outputs when what was executed is not it."""
     import nbformat
 
     if done.exists() and same_source(notebook := nbformat.read(done, 4), source):
@@ -193,21 +216,19 @@ def _add_scripts(assets: Path) -> None:
     from plotly.offline import get_plotlyjs
 
     (assets / "plotly.min.js").write_text(get_plotlyjs(), encoding="utf-8")
-    try:
-        packed = files("sphinx-mathjax-offline") or []
-    except PackageNotFoundError:
-        packed = []
-    script = next((Path(str(f.locate())) for f in packed if f.name == "tex-svg-full.js"), None)
-    if script is None:
-        raise CtrlibError("MathJax (tex-svg-full.js) is not in sphinx-mathjax-offline; pip install 'ctrlib[book]'.")
+    package = find_spec(MATHJAX)
+    folders = package.submodule_search_locations if package else None
+    if not folders:
+        raise CtrlibError(f"The package {MATHJAX} holds no files; reinstall it.")
     (assets / "mathjax").mkdir(exist_ok=True)
-    shutil.copy(script, assets / "mathjax")
+    shutil.copy(Path(folders[0]) / "static" / "mathjax" / "tex-svg-full.js", assets / "mathjax")
 
 
 def configuration() -> dict[str, Any]:
-    """Return the book's configuration. Where the repository's address is unknown, its buttons are left out.
+    """Return the book's configuration, without the repository's buttons where its address is unknown.
 
-    The address is `CTRLIB_REPOSITORY`, else the git remote `origin` if that is on GitHub: a fork links to itself.
+    The address is `CTRLIB_REPOSITORY`, else the git remote `origin` if that is on GitHub, so that a fork
+    links to itself.
     """
     import yaml
 
@@ -216,7 +237,8 @@ def configuration() -> dict[str, Any]:
         config["repository"] = {"url": address, "branch": "main"} | config.get("repository", {})
         return config
     config.pop("launch_buttons", None)
-    config["html"] = {key: value for key, value in config.get("html", {}).items() if not key.startswith("use_")}
+    html = config.get("html", {})
+    config["html"] = {key: value for key, value in html.items() if not key.startswith("use_")}
     return config
 
 
@@ -234,12 +256,17 @@ def render(out: Path, strict: bool = True) -> int:
     """Run Jupyter Book on `out/site`; return its exit code. `strict` turns warnings into errors."""
     start = time.perf_counter()
     shutil.rmtree(out / "_build", ignore_errors=True)  # a page that left the book leaves its output too
-    command = [sys.executable, "-c", "from jupyter_book.cli.main import main; main()", "build", str(out / "site"),
-               "--config", str(out / "_config.yml"), "--toc", str((root() / "_toc.yml").resolve()),
-               "--path-output", str(out), "--quiet", "-n", *(["-W", "--keep-going"] if strict else [])]
-    code = subprocess.run(command, env=os.environ | {"JUPYTER_PLATFORM_DIRS": "1"}).returncode
-    print(f"rendered in {time.perf_counter() - start:.1f} s" if code == 0 else "The book was not rendered, see above.")
-    return code
+    program = "from jupyter_book.cli.main import main; main()"
+    command = [sys.executable, "-c", program, "build", str(out / "site"), "--path-output", str(out)]
+    command += ["--config", str(out / "_config.yml"), "--toc", str((root() / "_toc.yml").resolve())]
+    command += ["--quiet", "-n", *(["-W", "--keep-going"] if strict else [])]
+    environment = os.environ | {"JUPYTER_PLATFORM_DIRS": "1"}
+    done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True)
+    if done.returncode:
+        print(f"{done.stdout}\nThe book was not rendered, see above.", file=sys.stderr)
+    else:
+        print(f"rendered in {time.perf_counter() - start:.1f} s", flush=True)
+    return done.returncode
 
 
 def check(out: Path) -> int:

@@ -18,22 +18,42 @@ INJECTED = "injected-parameters"  # papermill's tag
 
 # A result looks like 0.9812 or 98.12. Settings such as 0.0005 or 1e-3, versions and years do not.
 RESULT = re.compile(r"(?<![\w.,/-])(?:0\.[1-9]\d{3,}|\d{2}\.\d{2,})(?![\w.]*\d)")
-NOT_PROSE = re.compile(r"```.*?```|`[^`\n]*`|https?://\S+|^---\n.*?^---\n", re.DOTALL | re.MULTILINE)
+CODE_BLOCK = r"^```(?:\{(?:code-cell|code-block|math)\}|[a-z]).*?^```"
+NOT_PROSE = re.compile(rf"{CODE_BLOCK}|`[^`\n]*`|https?://\S+|\A---\n.*?^---\n", re.DOTALL | re.MULTILINE)
 
 LOADING = {  # tag -> attributes that make a browser fetch something
-    "script": ("src",), "img": ("src", "srcset"), "source": ("src", "srcset"), "iframe": ("src",), "video": ("src",),
-    "audio": ("src",), "embed": ("src",), "object": ("data",), "image": ("href", "xlink:href"),
-    "use": ("href", "xlink:href"), "link": ("href",),
+    "script": ("src",),
+    "img": ("src", "srcset"),
+    "source": ("src", "srcset"),
+    "iframe": ("src",),
+    "video": ("src",),
+    "audio": ("src",),
+    "embed": ("src",),
+    "object": ("data",),
+    "image": ("href", "xlink:href"),
+    "use": ("href", "xlink:href"),
+    "link": ("href",),
 }
-LINKS_THAT_LOAD = {"stylesheet", "preload", "prefetch", "modulepreload", "icon", "preconnect", "dns-prefetch",
-                   "apple-touch-icon", "manifest", "shortcut"}
+LINKS_THAT_LOAD = {
+    "stylesheet",
+    "preload",
+    "prefetch",
+    "modulepreload",
+    "icon",
+    "preconnect",
+    "dns-prefetch",
+    "apple-touch-icon",
+    "manifest",
+    "shortcut",
+}
 OUTSIDE = re.compile(r"(?:^|[\s,])(?:https?:)?//", re.IGNORECASE)
 OUTSIDE_STYLE = re.compile(r"(?:url\(|@import)\s*[\"']?\s*(?:https?:)?//[^\s\"')]+", re.IGNORECASE)
 
 # Two inline copies of one `const` give a script error on each page. They name a content delivery network for
 # live code, which this book does not offer.
-LIVE_CODE = re.compile(r"<script>const THEBE_JS_URL.*?</script>|<script[^>]*src=\"[^\"]*sphinx-thebe\.js[^>]*></script>",
-                       re.DOTALL)
+LIVE_CODE = re.compile(
+    r"<script>const THEBE_JS_URL.*?</script>|<script[^>]*sphinx-thebe\.js[^>]*></script>", re.DOTALL
+)
 
 
 def paired(source: Path) -> str:
@@ -55,7 +75,8 @@ def same_source(executed: Notebook, source: Notebook) -> bool:
     """Tell whether `executed` came from `source`: equal cells, but for the parameters that papermill adds."""
 
     def cells(notebook: Notebook) -> list[tuple[str, str]]:
-        return [(c.cell_type, c.source.strip()) for c in notebook.cells if INJECTED not in c.metadata.get("tags", [])]
+        own = [cell for cell in notebook.cells if INJECTED not in cell.metadata.get("tags", [])]
+        return [(cell.cell_type, cell.source.strip()) for cell in own]
 
     return cells(executed) == cells(source)
 
@@ -72,13 +93,21 @@ def for_the_book(notebook: Notebook, machine_root: str) -> Notebook:
     for cell in notebook.cells:
         cell.metadata.pop("papermill", None)
         cell.metadata.pop("execution", None)
-        if INJECTED in cell.metadata.get("tags", []):
-            cell.metadata["tags"].append("hide-input")
         if cell.cell_type == "code":
             cell.outputs = [output for output in cell.outputs if not _is_progress(output)]
             for output in cell.outputs:
                 _add_figure_html(output.get("data", {}))
+    _show_parameters_alike(notebook)
     return notebook
+
+
+def _show_parameters_alike(notebook: Notebook) -> None:
+    """Hide the cell that papermill added where the page hides its own parameters."""
+    tagged = {tag: cell for cell in notebook.cells for tag in cell.metadata.get("tags", [])}
+    if "parameters" in tagged and (added := tagged.get(INJECTED)):
+        added.source = added.source.replace("# Parameters", "# Set when this book was built", 1)
+        tags = tagged["parameters"].metadata.tags
+        added.metadata.tags += [tag for tag in tags if tag.startswith(("hide-", "remove-"))]
 
 
 def _is_progress(output: Any) -> bool:
@@ -88,9 +117,11 @@ def _is_progress(output: Any) -> bool:
 def _add_figure_html(data: dict[str, Any]) -> None:
     """Set the HTML form that book/assets/figures.js draws; the JSON stays for the downloaded notebook."""
     if PLOTLY in data:
-        figure = json.dumps(data[PLOTLY], separators=(",", ":")).replace("</", "<\\/")
-        data["text/html"] = (f'<div class="ctr-figure"><script type="application/json">{figure}</script>'
-                             "<noscript>This figure needs JavaScript.</noscript></div>")
+        figure = json.dumps(data[PLOTLY], separators=(",", ":")).replace("<", "\\u003c")
+        data["text/html"] = (
+            f'<div class="ctr-figure"><script type="application/json">{figure}</script>'
+            "<noscript>This figure needs JavaScript.</noscript></div>"
+        )
 
 
 def typed_numbers(markdown: str) -> list[str]:
@@ -99,7 +130,7 @@ def typed_numbers(markdown: str) -> list[str]:
 
 
 def problems(html: Path, machine_root: str) -> list[str]:
-    """Return what is wrong with the built pages below `html`, one line each, after removing live-code scripts."""
+    """Remove live-code scripts from the pages below `html`; return what else is wrong, one line each."""
     found = []
     for page in sorted(html.rglob("*.html")):
         text = LIVE_CODE.sub("", page.read_text(encoding="utf-8"))

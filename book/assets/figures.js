@@ -5,7 +5,7 @@
   "use strict";
   const folder = document.currentScript.src.replace(/[^/]*$/, "");
   const LIGHT = { ink: "#222832", faint: "#d5dae3", paper: "#ffffff" };
-  const DARK = { ink: "#ced6dd", faint: "#48566b", paper: "#1e2530" };
+  const DARK = { ink: "#ced6dd", faint: "#3d4756", paper: "#1e2530" };
   const isDark = () => document.documentElement.dataset.theme === "dark";
 
   // Only what depends on the theme; everything else is the figure's own.

@@ -3,6 +3,7 @@
 // its data-text what the filter reads, where they differ from the text shown.
 (() => {
   "use strict";
+  const ROWS_WORTH_A_FILTER = 8;
 
   const textOf = (cell) => cell.dataset.text ?? cell.textContent.trim();
   const valueOf = (cell) => cell.dataset.value ?? textOf(cell);
@@ -71,7 +72,7 @@
     for (const box of document.querySelectorAll(".ctr-table")) {
       const table = box.querySelector("table");
       addSorting(table);
-      addFilter(box, table);
+      if (table.tBodies[0].rows.length >= ROWS_WORTH_A_FILTER) addFilter(box, table);
       box.dataset.ready = "yes";
     }
   }

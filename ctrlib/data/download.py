@@ -10,7 +10,6 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import lru_cache
 from pathlib import Path
 from typing import IO, Any
 
@@ -21,13 +20,7 @@ TIMEOUT = 60.0  # seconds without a byte
 
 
 def checksum_of(path: Path, algorithm: str) -> str:
-    """Return the "sha256" or "md5" sum of a file as hex digits; an unchanged file is read once."""
-    about = path.stat()
-    return _checksum(path, algorithm, about.st_size, about.st_mtime_ns)
-
-
-@lru_cache(maxsize=256)
-def _checksum(path: Path, algorithm: str, size: int, modified: int) -> str:
+    """Return the "sha256" or "md5" sum of a file as hex digits."""
     digest = hashlib.new(algorithm, usedforsecurity=False)
     with path.open("rb") as file:
         while block := file.read(1 << 20):
@@ -47,21 +40,24 @@ def download(url: str, target: Path, expected: str | None = None, timeout: float
     A body that ends early keeps its part for the next start. A body whose checksum is not `expected`
     ("ALGORITHM:HEX") is removed. Both raise DataError, as do a refused connection and a full disk.
     """
-    target.parent.mkdir(parents=True, exist_ok=True)
     part = target.with_name(target.name + ".part")
-    with locked(part):
-        if target.is_file():  # another process fetched it while this one waited
-            return target
-        try:
-            _fetch(url, part, timeout)
-        except OSError as error:
-            raise _explained(error, url, part) from error
-        if expected and not matches(part, expected):
-            part.unlink()
-            raise DataError(f"{url}: the downloaded file does not have the checksum {expected}. It was removed. "
-                            "Start again; if this repeats, the source has changed.")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        _fetch(url, part, timeout)
+        _verify(url, part, expected)
         os.replace(part, target)
+    except (OSError, http.client.HTTPException) as error:
+        raise _explained(error, url, part) from error
     return target
+
+
+def _verify(url: str, part: Path, expected: str | None) -> None:
+    if expected and not matches(part, expected):
+        part.unlink()
+        raise DataError(
+            f"{url}: the downloaded file does not have the checksum {expected}. It was removed. "
+            "Start again; if this repeats, the source has changed."
+        )
 
 
 def _fetch(url: str, part: Path, timeout: float) -> None:
@@ -84,8 +80,10 @@ def _fetch(url: str, part: Path, timeout: float) -> None:
         with part.open("ab" if done else "wb") as file:
             _copy(response, file, done, total, part.stem)
     if total is not None and (size := part.stat().st_size) < total:
-        raise DataError(f"{url}: the download ended after {size:,} of {total:,} bytes. The part is kept; "
-                        "start again to fetch the rest.")
+        raise DataError(
+            f"{url}: the download ended after {size:,} of {total:,} bytes. The part is kept; "
+            "start again to fetch the rest."
+        )
 
 
 def _announced(response: Any, done: int) -> int | None:
@@ -106,14 +104,20 @@ def _copy(response: Any, file: IO[bytes], done: int, total: int | None, name: st
             bar.update(len(block))
 
 
-def _explained(error: OSError, url: str, part: Path) -> DataError:
-    if error.errno == errno.ENOSPC:
-        return DataError(f"{part}: the disk is full. Free some space and start again; the download resumes. "
-                         "CTRLIB_CACHE names another folder.")
+def _explained(error: Exception, url: str, part: Path) -> DataError:
+    if getattr(error, "errno", None) == errno.ENOSPC:
+        return DataError(
+            f"{part}: the disk is full. Free some space and start again; the download resumes. "
+            "CTRLIB_CACHE names another folder."
+        )
     if isinstance(error, urllib.error.HTTPError):
         return DataError(f"{url}: the server answered {error.code} {error.reason}.")
-    reason = getattr(error, "reason", None) or error
-    return DataError(f"{url}: cannot be reached ({reason}). What was fetched is kept; start again to resume.")
+    if isinstance(error, (urllib.error.URLError, TimeoutError, ConnectionError, http.client.HTTPException)):
+        return DataError(
+            f"{url}: the connection failed ({getattr(error, 'reason', error)}). What was fetched is "
+            "kept; start again to resume."
+        )
+    return DataError(f"{part} could not be written: {error}. CTRLIB_CACHE names another folder.")
 
 
 class _NoBar:
@@ -135,13 +139,13 @@ def _progress(done: int, total: int | None, name: str) -> Iterator[Any]:
 
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Let one process at a time work on `path`; others wait. Where the system has no flock, nobody waits."""
+    """Let one process at a time hold the lock file `path`. Without flock (Windows) nobody waits."""
     try:
         import fcntl
     except ImportError:
         yield
         return
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.with_name(path.name + ".lock").open("w") as handle:
+    with path.open("w") as handle:
         fcntl.flock(handle, fcntl.LOCK_EX)
         yield

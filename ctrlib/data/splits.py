@@ -14,8 +14,8 @@ from ctrlib.errors import DataError, SettingError
 def random_split(frame: pd.DataFrame, seed: int, where: str) -> dict[str, pd.DataFrame]:
     """Split the rows 8:1:1 at random; each split keeps the order of the file.
 
-    Train and valid are rounded down and test takes the rest, which gives the paper's 591,209 / 73,901 / 73,902
-    rows on MovieLens-1M.
+    Train and valid are rounded down and test takes the rest, which gives the paper's row counts on
+    MovieLens-1M (591,209 / 73,901 / 73,902).
     """
     train, valid = len(frame) * 8 // 10, len(frame) // 10
     if not valid:
@@ -31,8 +31,10 @@ def subset(frames: Mapping[str, pd.DataFrame], rows: int, seed: int) -> dict[str
         raise SettingError(f"rows must be at least 1, not {rows}.")
     share = min(1.0, rows / max(1, len(frames["train"])))
     kept = {split: max(1, round(share * len(frame))) for split, frame in frames.items()}
-    return {split: frame.iloc[np.sort(_permutation(len(frame), seed)[: kept[split]])]
-            for split, frame in frames.items()}
+    return {
+        split: frame.iloc[np.sort(_permutation(len(frame), seed)[: kept[split]])]
+        for split, frame in frames.items()
+    }
 
 
 def _permutation(n: int, seed: int) -> np.ndarray:

@@ -2,16 +2,109 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
 
-from ctrlib.errors import DataError
+from ctrlib.data.cards import Frames
+from ctrlib.data.dataset import SPLITS, CTRDataset
+from ctrlib.data.download import checksum_of
+from ctrlib.data.pipeline import Recipe, prepare
+from ctrlib.data.read import read_table
+from ctrlib.data.schema import Field
+from ctrlib.errors import DataError, SettingError
+
+Table = str | Path | pd.DataFrame
 
 
-def read_table(path: Path) -> pd.DataFrame:
-    """Read a CSV file with every cell as text."""
-    try:
-        return pd.read_csv(path, dtype=str, keep_default_na=False)
-    except pd.errors.EmptyDataError as error:
-        raise DataError(f"{path} is empty.") from error
+def load_table(
+    train: Table,
+    valid: Table | None = None,
+    test: Table | None = None,
+    *,
+    label: str,
+    fields: Sequence[str | Field],
+    min_count: int = 1,
+    split_seed: int = 2024,
+    rows: int | None = None,
+    name: str | None = None,
+) -> CTRDataset:
+    """Load tables of your own: CSV, TSV or Parquet files, or pandas DataFrames.
+
+    One table is split 8:1:1 at random, fixed by `split_seed`; otherwise give all three.
+    label   column of 0 and 1.
+    fields  columns to learn from: names (categorical) or `Field` objects.
+    rows    keep a random subset of so many training rows, and valid and test in proportion.
+    name    goes into records; default: the name of the training file without its ending.
+
+    Raises DataError for a file, column or cell that cannot be used, SettingError for a wrong setting.
+    """
+    tables = _named(train, valid, test)
+    name = name or (_stem(train) if isinstance(train, str | Path) else "table")
+    checksums = (
+        {} if any(isinstance(table, pd.DataFrame) for table in tables.values()) else _checksums(tables)
+    )
+    where = {
+        split: f"{name} ({split} rows)" if isinstance(table, pd.DataFrame) else str(table)
+        for split, table in tables.items()
+    }
+    recipe = Recipe(
+        name=name,
+        fields=_fields(fields, label),
+        label=label,
+        min_count=min_count,
+        split_seed=split_seed,
+        rows=rows,
+        random_split="all" in tables,
+        checksums=checksums,
+        where=where,
+    )
+    return prepare(recipe, lambda: _read(tables))
+
+
+def _named(train: Table, valid: Table | None, test: Table | None) -> dict[str, Table]:
+    if valid is None and test is None:
+        return {"all": train}
+    if valid is None or test is None:
+        raise SettingError(
+            f"{'valid' if valid is None else 'test'} is not given. Give one table, which is split "
+            "8:1:1 at random, or all of train, valid and test."
+        )
+    return dict(zip(SPLITS, (train, valid, test), strict=True))
+
+
+def _fields(fields: Sequence[str | Field], label: str) -> tuple[Field, ...]:
+    declared = tuple(Field(field) if isinstance(field, str) else field for field in fields)
+    if isinstance(fields, str) or not declared:
+        raise SettingError("fields must be a list of at least one column name or Field.")
+    names = [field.name for field in declared]
+    if label in names:
+        raise SettingError(f"The label '{label}' is also named as a field; a model would see the answer.")
+    if twice := sorted({field for field in names if names.count(field) > 1}):
+        raise SettingError(f"Named more than once as a field: {', '.join(twice)}.")
+    return declared
+
+
+def _checksums(tables: dict[str, Table]) -> dict[str, str]:
+    paths = {split: Path(str(table)).resolve() for split, table in tables.items()}
+    for path in paths.values():
+        if not path.is_file():
+            raise DataError(f"{path}: no such file.")
+    # The ending decides how a file is read, so it belongs to the key as well as the content.
+    return {
+        f"{split}{''.join(path.suffixes)}": f"sha256:{checksum_of(path, 'sha256')}"
+        for split, path in paths.items()
+    }
+
+
+def _read(tables: dict[str, Table]) -> Frames:
+    # Rows are counted from 0 here, whatever index a DataFrame came with, so that errors name the right one.
+    return {
+        split: table.reset_index(drop=True) if isinstance(table, pd.DataFrame) else read_table(Path(table))
+        for split, table in tables.items()
+    }
+
+
+def _stem(path: str | Path) -> str:
+    return Path(path).name.partition(".")[0] or "table"

@@ -136,7 +136,8 @@ def paired_table(
             | _difference(common[name], estimate)
             | {"p_holm": p_holm, "outcome": outcome, "negligible": judged.negligible}
         )
-    return pd.DataFrame(table, index=pd.Index(list(pairs), name="pair"))
+    result = pd.DataFrame(table, index=pd.Index(list(pairs), name="pair"))
+    return result.astype({"p": float, "p_holm": float}) if table else result
 
 
 def _difference(common: pd.DataFrame, found: Estimate) -> dict[str, object]:

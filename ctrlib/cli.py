@@ -1,0 +1,246 @@
+"""The command `ctrlib`."""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from ctrlib.errors import CtrlibError, SettingError, unknown
+
+PROFILES = ("smoke", "quick", "paper")
+EXPERIMENTS = {"activation": "01_activation"}
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run a command; return its exit status. Errors of ctrlib are printed in one line, without a traceback."""
+    options = parser().parse_args(arguments)
+    command: Callable[[argparse.Namespace], int] = options.command
+    try:
+        return command(options)
+    except CtrlibError as error:
+        print(f"ctrlib: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("\nctrlib: interrupted. Finished runs are recorded; the next start goes on.", file=sys.stderr)
+        return 130
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the parser with all commands."""
+    top = argparse.ArgumentParser(prog="ctrlib", description="Reproduce two papers on click-through-rate prediction.")
+    commands = top.add_subparsers(required=True, metavar="COMMAND")
+
+    data = commands.add_parser("data", help="list the data sets, or fetch and encode some")
+    data.add_argument("names", nargs="*", metavar="NAME")
+    data.set_defaults(command=run_data)
+
+    fit = commands.add_parser("fit", help="train one model, on a data set or on a table of your own")
+    fit.add_argument("model", help="for example T9, MLP, CrossNetV2")
+    fit.add_argument("--dataset", default="ml-100k")
+    fit.add_argument("--table", type=Path, help="a CSV or Parquet file of your own, in place of --dataset")
+    fit.add_argument("--label", default="label", help="the table's column of 0 and 1")
+    fit.add_argument("--fields", help="comma-separated columns of the table")
+    fit.add_argument("--preset", default="qnn")
+    fit.add_argument("--seed", type=int, default=1)
+    fit.add_argument("--device", default="cpu")
+    fit.add_argument("--set", nargs="*", default=[], metavar="NAME=VALUE", help="model settings")
+    fit.add_argument("--protocol", nargs="*", default=[], metavar="NAME=VALUE", help="protocol settings")
+    fit.set_defaults(command=run_fit)
+
+    run = commands.add_parser("run", help="execute an experiment's chapter and write its run records")
+    run.add_argument("experiment", help=", ".join(EXPERIMENTS))
+    run.add_argument("--profile", default="paper", help=", ".join(PROFILES))
+    run.add_argument("--device", default="cpu")
+    run.set_defaults(command=run_experiment)
+
+    book = commands.add_parser("book", help="execute the chapters and render the book")
+    book.add_argument("--profile", default="quick", help=", ".join(PROFILES))
+    book.add_argument("--only", nargs="*", metavar="CHAPTER")
+    book.add_argument("--out", type=Path)
+    book.add_argument("--pair", action="store_true", help="only write the paired notebooks anew")
+    book.set_defaults(command=run_book)
+
+    records = commands.add_parser("records", help="count the run records, or repeat some of them")
+    records.add_argument("action", choices=["list", "verify"], nargs="?", default="list")
+    records.add_argument("count", type=int, nargs="?", default=1, help="runs to repeat")
+    records.add_argument("--experiment")
+    records.add_argument("--draw", type=int, help="fixes which runs are drawn")
+    records.add_argument("--device", default="cpu")
+    records.add_argument("--threads", type=int, default=1)
+    records.set_defaults(command=run_records)
+
+    claims = commands.add_parser("claims", help="print the verdicts on an experiment's claims")
+    claims.add_argument("experiment", nargs="?", default="activation")
+    claims.add_argument("--dataset", default="frappe_x1-rebuilt")
+    claims.set_defaults(command=run_claims)
+
+    bench = commands.add_parser("bench", help="measure epochs, beside a peer where it is installed")
+    bench.add_argument("--dataset", default="frappe_x1-rebuilt")
+    bench.add_argument("--repeats", type=int, default=5)
+    bench.add_argument("--threads", type=int)
+    bench.add_argument("--peer-python", type=Path, help="a Python that has FuxiCTR 2.3.10")
+    bench.set_defaults(command=run_bench)
+
+    doctor = commands.add_parser("doctor", help="say what is installed and where files are looked for")
+    doctor.set_defaults(command=run_doctor)
+    return top
+
+
+def settings(pairs: list[str]) -> dict[str, Any]:
+    """Return {"layers": 2} for ["layers=2"]; raise `SettingError` for a word without "="."""
+    values = {}
+    for pair in pairs:
+        name, sign, text = pair.partition("=")
+        if not sign:
+            raise SettingError(f"'{pair}' is not a setting. Write NAME=VALUE, for example layers=2.")
+        try:
+            values[name] = ast.literal_eval(text)
+        except (ValueError, SyntaxError):
+            values[name] = text
+    return values
+
+
+def checked_profile(profile: str) -> str:
+    """Return the profile; raise `SettingError` for an unknown one."""
+    if profile not in PROFILES:
+        raise unknown("profile", profile, PROFILES)
+    return profile
+
+
+def run_data(options: argparse.Namespace) -> int:
+    """List the data sets, or fetch and encode those named."""
+    from ctrlib.data import DATASETS, load_dataset
+
+    if not options.names:
+        width = max(map(len, DATASETS))
+        for name, card in DATASETS.items():
+            print(f"{name:{width}}  {card.title}")
+    for name in options.names:
+        data = load_dataset(name)
+        rows = ", ".join(f"{split} {count:,}" for split, count in data.rows.items())
+        print(f"{name}: {rows} rows, {data.schema.table_rows:,} table rows, fingerprint {data.fingerprint}")
+    return 0
+
+
+def run_fit(options: argparse.Namespace) -> int:
+    """Train one model and print its epochs and scores."""
+    from ctrlib.data import load_dataset, load_table
+    from ctrlib.models import build_model
+    from ctrlib.train import Protocol, fit
+
+    name = "table" if options.table else options.dataset
+    protocol = Protocol.named(options.preset, name, **settings(options.protocol))
+    if options.table:
+        if not options.fields:
+            raise SettingError("--table needs --fields, the comma-separated columns to use.")
+        fields = options.fields.split(",")
+        data = load_table(options.table, label=options.label, fields=fields, min_count=protocol.min_count)
+    else:
+        data = load_dataset(options.dataset, min_count=protocol.min_count)
+    values = {"embedding_dim": protocol.embedding_dim} | settings(options.set)
+    model = build_model(options.model, data.schema, seed=options.seed, **values)
+    print(f"{options.model} on {data.name}: {model.num_parameters:,} parameters", flush=True)
+
+    def report(epoch: Any) -> None:
+        print(
+            f"epoch {epoch.epoch:3d}  loss {epoch.train_loss:.4f}  valid AUC {epoch.valid_auc:.4f}  "
+            f"logloss {epoch.valid_logloss:.4f}  {epoch.train_seconds + epoch.evaluate_seconds:.1f} s",
+            flush=True,
+        )
+
+    result = fit(model, data, protocol, seed=options.seed, device=options.device, on_epoch=report)
+    print(f"best epoch {result.best_epoch}: test AUC {result.test.auc:.4f}, logloss {result.test.logloss:.4f}")
+    return 0
+
+
+def run_experiment(options: argparse.Namespace) -> int:
+    """Execute an experiment's chapter in a profile."""
+    from ctrlib.book import execute
+
+    if options.experiment not in EXPERIMENTS:
+        raise unknown("experiment", options.experiment, EXPERIMENTS)
+    parameters = {"profile": checked_profile(options.profile), "device": options.device}
+    execute(EXPERIMENTS[options.experiment], parameters)
+    return 0
+
+
+def run_book(options: argparse.Namespace) -> int:
+    """Build the book, or only pair the notebooks."""
+    from ctrlib import book
+
+    if options.pair:
+        book.pair()
+        return 0
+    return book.build(checked_profile(options.profile), options.only, options.out)
+
+
+def run_records(options: argparse.Namespace) -> int:
+    """Count the records, or repeat some."""
+    from ctrlib.lab.records import frame, load_records
+    from ctrlib.lab.verify import verify
+
+    if options.action == "verify":
+        found = verify(
+            options.count,
+            experiment=options.experiment,
+            draw=options.draw,
+            device=options.device,
+            threads=options.threads,
+        )
+        print("\n".join(map(str, found)))
+        return 0 if all(one.agrees for one in found) else 1
+    table = frame(load_records(options.experiment))
+    if table.empty:
+        print("No records yet.")
+        return 0
+    counts = table.groupby(["experiment", "dataset", "numerics", "status"]).agg(
+        runs=("seed", "size"), cells=("label", "nunique"), seeds=("seed", "nunique")
+    )
+    print(counts.to_string())
+    return 0
+
+
+def run_claims(options: argparse.Namespace) -> int:
+    """Print the verdicts that the records give."""
+    from ctrlib.lab.claims import evaluate_claims
+    from ctrlib.lab.records import frame, load_records
+
+    table = frame(load_records(options.experiment, options.dataset))
+    print(evaluate_claims(table, options.experiment, options.dataset).to_string(index=False))
+    return 0
+
+
+def run_bench(options: argparse.Namespace) -> int:
+    """Measure an epoch of ours and, with --peer-python, of FuxiCTR's in turn."""
+    from ctrlib.bench import measure
+
+    found = measure(options.dataset, options.repeats, options.threads, options.peer_python)
+    print(json.dumps(found, indent=1))
+    return 0
+
+
+def run_doctor(options: argparse.Namespace) -> int:
+    """Print versions, devices and folders."""
+    import os
+
+    import torch
+
+    from ctrlib import paths
+    from ctrlib.lab.runner import environment
+
+    cuda = torch.cuda.is_available()
+    print(json.dumps(environment("cuda" if cuda else "cpu", torch.get_num_threads()), indent=1))
+    print(f"GPU: {'yes' if cuda else 'none, everything runs on the CPU'}")
+    print(f"CTRLIB_DATA: {os.environ.get('CTRLIB_DATA', 'not set')}")
+    for name in ("root", "records_dir", "cache_dir"):
+        print(f"{name}: {getattr(paths, name)()}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,302 @@
+"""Figures and tables of the book: one look, readable in light and in dark mode and by the colour-blind.
+
+Every figure is plotly and needs no server. Importing this module makes `ctrlib` plotly's default template, so
+figures that a chapter draws itself look the same. Colours: Okabe and Ito's palette without black and yellow,
+which vanish in one of the two modes; marker shapes and dashes repeat what the colours say.
+"""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from ctrlib.errors import CtrlibError, unknown
+
+try:
+    import plotly.graph_objects as go
+    import plotly.io as pio
+except ImportError as error:
+    raise CtrlibError("Figures need plotly. Install the extra: pip install 'ctrlib[book]'.") from error
+
+PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C8C8C")
+SYMBOLS = ("circle", "diamond", "square", "triangle-up", "cross", "x", "star")
+DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot", "solid")
+INK = "#767676"  # a grey that stands out on white and on black; the book's script sharpens it for each mode
+FAINT = "rgba(128,128,128,0.3)"
+
+_AXIS = {"gridcolor": FAINT, "zerolinecolor": FAINT, "linecolor": FAINT, "ticks": "", "automargin": True}
+pio.templates["ctrlib"] = go.layout.Template(
+    layout={
+        "colorway": PALETTE,
+        "paper_bgcolor": "rgba(0,0,0,0)",
+        "plot_bgcolor": "rgba(0,0,0,0)",
+        "font": {"color": INK, "size": 13},
+        "xaxis": _AXIS,
+        "yaxis": _AXIS,
+        "hoverlabel": {"align": "left"},
+        "margin": {"l": 60, "r": 20, "t": 64, "b": 50},
+        "legend": {"orientation": "h", "y": 1.02, "yanchor": "bottom"},
+    }
+)
+pio.templates.default = "ctrlib"
+
+
+def glue(name: str, value: Any) -> None:
+    """Name a value for the text of the book, which shows it by {glue:text}`name:.4f`; elsewhere do nothing."""
+    try:
+        from myst_nb import glue as keep
+    except ImportError:  # a notebook on a machine without the book's tools
+        return
+    keep(name, value.item() if hasattr(value, "item") else value, display=False)
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table as HTML and as plain text; a notebook shows the one, a terminal the other."""
+
+    html: str
+    text: str
+
+    def _repr_html_(self) -> str:
+        return self.html
+
+    def __repr__(self) -> str:
+        return self.text
+
+
+def figure_table(
+    df: pd.DataFrame,
+    *,
+    formats: Mapping[str, str] | None = None,
+    headings: Mapping[str, str] | None = None,
+    math: Sequence[str] = (),
+    caption: str = "",
+) -> Table:
+    """Return `df` as a table that the book lets a reader sort by a column and filter by a word.
+
+    formats: column -> format of its values, such as ".4f" or "+.2%". headings: column -> text of its header.
+    math: columns that hold LaTeX without dollar signs. Missing values show as a dash and sort last. The index
+    is left out. Raises `SettingError` for a column that `df` does not have.
+    """
+    formats, headings = dict(formats or {}), dict(headings or {})
+    _require(df, *formats, *headings, *math)
+    columns = [_Column(str(name), df[name], formats.get(name, ""), name in math) for name in df.columns]
+    head = "".join(column.header(headings.get(column.name, column.name)) for column in columns)
+    rows = "".join(
+        f"<tr>{''.join(cells)}</tr>\n" for cells in zip(*(c.cells() for c in columns), strict=True)
+    )
+    title = f"<caption>{html.escape(caption)}</caption>" if caption else ""
+    body = f"<table>{title}<thead><tr>{head}</tr></thead>\n<tbody>\n{rows}</tbody></table>"
+    return Table(
+        f'<div class="ctr-table"><div class="ctr-scroll">{body}</div></div>', df.to_string(index=False)
+    )
+
+
+@dataclass(frozen=True)
+class _Column:
+    name: str
+    values: pd.Series[Any]
+    format: str
+    math: bool
+
+    @property
+    def numeric(self) -> bool:
+        return pd.api.types.is_numeric_dtype(self.values) and not pd.api.types.is_bool_dtype(self.values)
+
+    def header(self, text: str) -> str:
+        kind = ' class="number" data-type="number"' if self.numeric else ""
+        return f'<th scope="col"{kind}>{html.escape(text)}</th>'
+
+    def cells(self) -> Iterator[str]:
+        return (self._cell(value) for value in self.values)
+
+    def _cell(self, value: Any) -> str:
+        kind = ' class="number"' if self.numeric else ""
+        if pd.isna(value):
+            return f'<td{kind} data-value="">&ndash;</td>'
+        if self.math:
+            formula = html.escape(str(value))
+            return f'<td data-text="{formula}"><span class="math notranslate">\\({formula}\\)</span></td>'
+        sort_by = f' data-value="{value}"' if self.numeric else ""
+        return f"<td{kind}{sort_by}>{html.escape(format(value, self.format))}</td>"
+
+
+def intervals(
+    df: pd.DataFrame,
+    x: str,
+    y: str,
+    low: str,
+    high: str,
+    *,
+    color: str | None = None,
+    reference: float | None = None,
+    x_title: str = "",
+    title: str = "",
+    format: str = ".4f",
+) -> go.Figure:
+    """Draw one dot per row: `x` with its interval from `low` to `high`; `y` names the row.
+
+    Rows stand in the order of `df`, the first on top. Rows with one `y` and several values of `color` stand
+    under each other in a lane. `reference` is a dashed vertical line, such as no difference.
+    """
+    _require(df, x, y, low, high, *([color] if color else []))
+    lanes = list(dict.fromkeys(df[y]))
+    groups = list(_groups(df, color))
+    figure = go.Figure()
+    for number, (name, part) in enumerate(groups):
+        shift = (number - (len(groups) - 1) / 2) * 0.6 / len(groups)
+        figure.add_scatter(
+            x=part[x],
+            y=[lanes.index(lane) + shift for lane in part[y]],
+            mode="markers",
+            name=name,
+            marker=_marker(number),
+            customdata=part[[y, low, high]],
+            error_x={
+                "type": "data",
+                "symmetric": False,
+                "array": part[high] - part[x],
+                "arrayminus": part[x] - part[low],
+                "thickness": 1.5,
+                "width": 3,
+            },
+            hovertemplate=f"<b>%{{customdata[0]}}</b> {name}<br>%{{x:{format}}}, interval "
+            f"%{{customdata[1]:{format}}} to %{{customdata[2]:{format}}}<extra></extra>",
+        )
+    if reference is not None:
+        figure.add_vline(x=reference, line={"dash": "dash", "width": 1, "color": INK})
+    figure.update_yaxes(
+        tickvals=list(range(len(lanes))),
+        ticktext=[str(lane) for lane in lanes],
+        showgrid=False,
+        zeroline=False,
+        range=[len(lanes) - 0.5, -0.5],
+    )
+    figure.update_layout(
+        xaxis_title=x_title or x,
+        showlegend=len(groups) > 1,
+        title=title or None,
+        height=130 + max(22, 16 * len(groups)) * len(lanes),
+    )
+    return figure
+
+
+def curves(
+    df: pd.DataFrame,
+    x: str,
+    y: str,
+    line: str,
+    *,
+    menu: str | None = None,
+    x_title: str = "",
+    y_title: str = "",
+    title: str = "",
+    height: int = 450,
+) -> go.Figure:
+    """Draw `y` over `x`, one line per value of `line`; with `menu` a list shows one value of it at a time.
+
+    Lines are drawn in the order of `df`; sort it by `x` first.
+    """
+    _require(df, x, y, line, *([menu] if menu else []))
+    figure = go.Figure()
+    owners: list[str] = []
+    for owner, block in _groups(df, menu):
+        for number, (name, part) in enumerate(_groups(block, line)):
+            style = {"color": PALETTE[number % len(PALETTE)], "dash": DASHES[number % len(DASHES)]}
+            figure.add_scatter(
+                x=part[x],
+                y=part[y],
+                name=name,
+                mode="lines+markers",
+                line=style,
+                marker=_marker(number) | {"size": 6},
+                visible=not owners or owner == owners[0],
+            )
+            owners.append(owner)
+    if menu:
+        buttons = [
+            {"label": owner, "method": "update", "args": [{"visible": [o == owner for o in owners]}]}
+            for owner in dict.fromkeys(owners)
+        ]
+        place = {"x": 0, "xanchor": "left", "y": 1.02, "yanchor": "bottom"}
+        figure.update_layout(updatemenus=[{"buttons": buttons, **place}], legend={"x": 1, "xanchor": "right"})
+    figure.update_layout(
+        xaxis_title=x_title or x,
+        yaxis_title=y_title or y,
+        title=title or None,
+        height=height,
+        showlegend=True,
+    )
+    return figure
+
+
+def scatter(
+    df: pd.DataFrame,
+    x: str,
+    y: str,
+    label: str,
+    *,
+    color: str | None = None,
+    names: bool = True,
+    x_error: str | None = None,
+    y_error: str | None = None,
+    x_title: str = "",
+    y_title: str = "",
+    title: str = "",
+    height: int = 480,
+) -> go.Figure:
+    """Draw one point per row at (`x`, `y`) with its `label` beside it (`names`) and when pointed at.
+
+    `x_error`, `y_error`: columns with half the width of an interval.
+    """
+    _require(df, x, y, label, *(c for c in (color, x_error, y_error) if c))
+    groups = list(_groups(df, color))
+    figure = go.Figure()
+    for number, (name, part) in enumerate(groups):
+        errors = {
+            axis: {"type": "data", "array": part[column], "thickness": 1, "width": 2}
+            for axis, column in (("error_x", x_error), ("error_y", y_error))
+            if column
+        }
+        figure.add_scatter(
+            x=part[x],
+            y=part[y],
+            text=part[label],
+            name=name,
+            marker=_marker(number),
+            mode="markers+text" if names else "markers",
+            textposition="top center",
+            hovertemplate="<b>%{text}</b><br>%{x}, %{y}<extra></extra>",
+            **errors,
+        )
+    figure.update_layout(
+        xaxis_title=x_title or x,
+        yaxis_title=y_title or y,
+        title=title or None,
+        height=height,
+        showlegend=len(groups) > 1,
+    )
+    return figure
+
+
+def _marker(number: int) -> dict[str, Any]:
+    return {"color": PALETTE[number % len(PALETTE)], "symbol": SYMBOLS[number % len(SYMBOLS)], "size": 9}
+
+
+def _groups(df: pd.DataFrame, column: str | None) -> Iterator[tuple[str, pd.DataFrame]]:
+    """Yield (name, rows) for each value of `column` in order of appearance; all rows when it is None."""
+    if column is None:
+        yield "", df
+        return
+    for value in dict.fromkeys(df[column]):
+        yield str(value), df[df[column] == value]
+
+
+def _require(df: pd.DataFrame, *columns: str) -> None:
+    for column in columns:
+        if column not in df.columns:
+            raise unknown("column", column, map(str, df.columns))

@@ -1,0 +1,287 @@
+"""Claims: what the file says, and verdicts on made-up runs where the right answer is known."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from ctrlib.errors import RecordError, SettingError
+from ctrlib.lab import tables
+from ctrlib.lab.claims import Claim, comparisons, evaluate_claims, expand, load_claims, paper_effect
+
+FORMATS = [f"T{i}" for i in range(1, 26)]
+
+
+def runs(means: dict[str, float], seeds: int = 5, sd: float = 1e-4, **extra: Any) -> pd.DataFrame:
+    """Return a frame of completed runs: each label's mean plus noise of its own."""
+    rng = np.random.default_rng(7)
+    rows = []
+    for label, mean in means.items():
+        for seed in range(1, seeds + 1):
+            auc = mean + rng.normal(0, sd)
+            row = {"experiment": "activation", "dataset": "toy", "label": label, "seed": seed}
+            row |= {"status": "completed", "test_auc": auc, "test_logloss": 1 - auc, "best_epoch": 10}
+            rows.append(row | extra)
+    return pd.DataFrame(rows)
+
+
+def claim(kind: str = "difference", **values: Any) -> Claim:
+    """Return a claim about A against B."""
+    told = {"id": "a", "paper": "p", "section": "s", "sentence": "A beats B", "reading": "r"}
+    known = {"experiment": "activation", "kind": kind, "pairs": (("A", "B"),), "datasets": ("criteo_x4",)}
+    return Claim(**{**told, **known, **values})
+
+
+def judged(frame: pd.DataFrame, asked: Claim, dataset: str = "toy") -> pd.Series:
+    """Return the row of one claim."""
+    return evaluate_claims(frame, "activation", dataset, [asked]).iloc[0]
+
+
+# --- the file ----------------------------------------------------------------------------------------------
+
+
+def test_the_papers_own_table_gives_what_the_paper_says() -> None:
+    effects = {c.id: paper_effect(c) for c in load_claims()}
+    expected = {
+        "share-without-relu": 0.64,
+        "mlp-collapses": 0.0205,
+        "losses-minimal": 0.00205 - 0.0008,
+        "losses-minimal-logloss": 0.00187 - 0.0052,  # negative: the table fails this reading
+        "all-above-mlp-without-relu": 0.8122 - 0.7932,
+        "all-above-mlp-with-relu": 0.8122 - 0.8137,
+        "t19-best": 0.0003,
+        "t19-improves-longest": 10.0,
+        "more-parameters-no-gain": -0.0003,
+        "sum-beats-concatenation": 0.0020,
+        "residual-matters": 0.0004,
+    }
+    assert {name: effects[name] for name in expected} == pytest.approx(expected, abs=1e-9)
+
+
+def test_the_file_uses_labels_of_the_experiment() -> None:
+    names = [*(f"T{i}" for i in range(1, 31)), "MLP", "CrossNetV2"]
+    known = {f"{name}.{act}" for name in names for act in ("none", "relu")}
+    known |= {f"T{i}.{act}.bn" for i in (3, 4, 5, 7, 8) for act in ("none", "relu")}
+    for found in load_claims():
+        assert set(found.ours().labels()) <= known, found.id
+    as_logged = next(c for c in load_claims() if c.id == "share-as-logged")
+    assert {"T3.none", "T3.relu.bn"} <= set(as_logged.ours().labels())
+    assert "T3.relu.bn" not in as_logged.labels()
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('[[claim]]\nid = "x"\nknd = "share"', "Unknown key in claim 'x': 'knd'. Did you mean 'kind'?"),
+        ('[[claim]]\nid = "x"\nkind = "share"', "Claim 'x' is incomplete"),
+        ("[[claim", "cannot be read"),
+    ],
+)
+def test_a_wrong_file_gets_a_clear_error(tmp_path: Path, text: str, message: str) -> None:
+    path = tmp_path / "claims.toml"
+    path.write_text(text)
+    with pytest.raises(SettingError) as caught:
+        load_claims(path)
+    assert message in str(caught.value)
+
+
+def test_an_id_stands_once(tmp_path: Path) -> None:
+    entry = '[[claim]]\nid = "x"\npaper = "p"\nsection = "1"\nsentence = "s"\nreading = "r"\n'
+    entry += 'experiment = "e"\nkind = "difference"\npairs = [["A", "B"]]\n'
+    path = tmp_path / "claims.toml"
+    path.write_text(entry)
+    assert load_claims(path)[0].pairs == (("A", "B"),)
+    path.write_text(entry * 2)
+    with pytest.raises(SettingError, match="more than one claim called x"):
+        load_claims(path)
+
+
+def test_wrong_claims_are_refused() -> None:
+    for wrong in ({"kind": "shares"}, {"direction": "hihger"}, {"pairs": ()}, {"kind": "loss-ratio"}):
+        with pytest.raises(SettingError, match="'a'"):
+            claim(**wrong)
+    with pytest.raises(SettingError, match="Did you mean 'activation'"):
+        evaluate_claims(pd.DataFrame(), "activatoin", "toy")
+
+
+def test_expand() -> None:
+    assert expand(["T1..T3", "MLP"], skip=["T2"]) == ["T1", "T3", "MLP"]
+    assert expand(["T9..T11"]) == ["T9", "T10", "T11"]
+
+
+# --- verdicts ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("gap", "at_home", "elsewhere"),
+    [
+        (0.01, "reproduced", "transfers to toy"),
+        (-0.01, "contradicted", "does not transfer to toy"),
+        (0.0, "equivalent", "equivalent"),
+    ],
+)
+def test_difference(gap: float, at_home: str, elsewhere: str) -> None:
+    frame = runs({"A": 0.9 + gap, "B": 0.9})
+    row = judged(frame, claim())
+    assert (row["outcome"], row["verdict"], row["seeds"]) == (at_home, elsewhere, 5)
+    assert row["low"] <= row["effect"] <= row["high"]
+    assert row["effect"] == pytest.approx(gap, abs=5e-4)
+    assert judged(frame, claim(datasets=("toy",)))["verdict"] == at_home
+    swapped = {"A": "B", "B": "A"}
+    mirror = judged(frame.assign(label=frame["label"].map(swapped)), claim())["outcome"]
+    assert mirror == {"reproduced": "contradicted", "contradicted": "reproduced"}.get(at_home, at_home)
+    assert judged(frame, claim(direction="lower"))["outcome"] == mirror
+
+
+def test_noise_is_undecided_and_one_seed_decides_nothing() -> None:
+    assert judged(runs({"A": 0.9, "B": 0.9}, sd=0.01), claim())["verdict"] == "undecided"
+    single = judged(runs({"A": 0.95, "B": 0.9}, seeds=1), claim())
+    assert (single["verdict"], single["seeds"]) == ("undecided", 1)
+    assert np.isnan(single["low"])
+
+
+def test_three_seeds_decide_by_interval_without_a_test() -> None:
+    row = judged(runs({"A": 0.95, "B": 0.9}, seeds=3), claim())
+    assert row["outcome"] == "reproduced"
+    assert np.isnan(row["p_holm"])
+
+
+def test_a_small_sure_effect_is_flagged() -> None:
+    row = judged(runs({"A": 0.9003, "B": 0.9}, sd=1e-6), claim())
+    assert (row["outcome"], bool(row["negligible"])) == ("reproduced", True)
+
+
+def test_threshold_is_what_the_effect_is_tested_against() -> None:
+    frame = runs({"A": 0.905, "B": 0.9})
+    assert judged(frame, claim(threshold=0.001))["outcome"] == "reproduced"
+    row = judged(frame, claim(threshold=0.01))
+    assert row["outcome"] == "contradicted"
+    assert row["effect"] == pytest.approx(0.005, abs=5e-4)  # shown as it is, not less the threshold
+
+
+def test_one_pair_contradicts_a_claim_about_all() -> None:
+    pairs = (("A", "B"), ("C", "B"))
+    both = claim(pairs=pairs)
+    assert judged(runs({"A": 0.91, "B": 0.9, "C": 0.92}), both)["outcome"] == "reproduced"
+    row = judged(runs({"A": 0.91, "B": 0.9, "C": 0.89}), both)
+    assert row["outcome"] == "contradicted"
+    assert "weakest C - B" in row["compared"]
+    assert judged(runs({"A": 0.91, "B": 0.9, "C": 0.9}), both)["outcome"] == "undecided"
+
+
+def test_the_effect_shown_is_of_a_pair_that_decides() -> None:
+    frame = runs({"A": 0.92, "B": 0.9, "C": 0.901})
+    noisy = (frame["label"] == "A") & (frame["seed"] == 1)
+    frame.loc[noisy, "test_auc"] -= 0.09  # still ahead of C on average
+    row = judged(frame, claim(pairs=(("A", "B"), ("C", "B"))))
+    assert row["outcome"] == "undecided"
+    assert "weakest A - B" in row["compared"]
+
+
+def test_comparisons_are_holm_adjusted_within_the_claim() -> None:
+    frame = runs({"A": 0.901, "B": 0.9, "C": 0.9005}, sd=3e-4)
+    table = comparisons(claim(pairs=(("A", "B"), ("C", "B"))), tables.by_seed(frame))
+    low, high = sorted(table["p"])
+    assert sorted(table["p_holm"]) == pytest.approx([min(1, 2 * low), max(min(1, 2 * low), high)])
+
+
+def test_rank_first() -> None:
+    asked = claim("rank-first", pairs=(("A", "B"), ("A", "C")))
+    best = judged(runs({"A": 0.92, "B": 0.9, "C": 0.91}), asked)
+    assert best["outcome"] == "reproduced"
+    assert "rank of A: 1 of 3" in best["compared"]
+    assert best["effect"] == pytest.approx(0.01, abs=5e-4)  # the lead over the runner-up
+    beaten = judged(runs({"A": 0.9, "B": 0.89, "C": 0.91}), asked)
+    assert beaten["outcome"] == "contradicted"
+    assert "rank of A: 2 of 3" in beaten["compared"]
+
+
+def test_loss_ratio() -> None:
+    asked = claim("loss-ratio", reference=("M.relu", "M.none"), factor=0.1, margin=0.0)
+    means = {"M.relu": 0.95, "M.none": 0.90, "B": 0.94}
+    small = judged(runs(means | {"A": 0.941}), asked)  # loses 0.001 of the allowed 0.005
+    assert small["outcome"] == "reproduced"
+    assert small["effect"] == pytest.approx(0.004, abs=5e-4)
+    assert judged(runs(means | {"A": 0.96}), asked)["outcome"] == "contradicted"
+    assert judged(runs(means | {"A": 0.92}), asked)["outcome"] == "reproduced"  # a gain is no loss
+
+
+def test_no_gain() -> None:
+    asked = claim("no-gain")
+    assert judged(runs({"A": 0.9, "B": 0.9}), asked)["outcome"] == "reproduced"
+    assert judged(runs({"A": 0.89, "B": 0.9}), asked)["outcome"] == "reproduced"
+    assert judged(runs({"A": 0.91, "B": 0.9}), asked)["outcome"] == "contradicted"
+    assert judged(runs({"A": 0.9, "B": 0.9}, sd=0.01), asked)["outcome"] == "undecided"
+
+
+@pytest.mark.parametrize(("wins", "outcome"), [(18, "reproduced"), (5, "contradicted")])
+def test_share(wins: int, outcome: str) -> None:
+    means = {f"{f}.relu": 0.9 for f in FORMATS}
+    means |= {f"{f}.none": 0.91 if i < wins else 0.89 for i, f in enumerate(FORMATS)}
+    asked = claim("share", pairs=tuple((f"{f}.none", f"{f}.relu") for f in FORMATS), threshold=0.5)
+    row = judged(runs(means), asked)
+    assert (row["outcome"], row["effect"]) == (outcome, wins / 25)
+    assert f"{wins} better, 0 tied, {25 - wins} worse of 25" in row["compared"]
+    assert judged(runs(means, seeds=1), asked)["outcome"] == "undecided"
+
+
+# --- what is missing ---------------------------------------------------------------------------------------
+
+
+def test_missing_cells_are_named_and_nothing_else_is_said() -> None:
+    row = judged(runs({"A": 0.9}), claim())
+    assert (row["verdict"], row["missing"], row["seeds"]) == ("not measured", "B", 0)
+    assert np.isnan(row["effect"])
+    assert row["compared"] == "no completed run: B"
+    assert judged(pd.DataFrame(), claim())["missing"] == "A, B"
+
+
+def test_other_data_and_experiments_do_not_count() -> None:
+    frame = pd.concat(
+        [runs({"A": 0.9}), runs({"B": 0.8}, dataset="other"), runs({"B": 0.8}, experiment="noise")]
+    )
+    assert judged(frame, claim())["missing"] == "B"
+
+
+def test_failed_runs_are_counted_and_left_out() -> None:
+    frame = runs({"A": 0.91, "B": 0.9})
+    whole = judged(frame, claim())
+    frame.loc[0, "status"], frame.loc[0, "test_auc"] = "failed", np.nan
+    row = judged(frame, claim())
+    assert (row["failed"], row["seeds"], row["outcome"]) == (1, 4, "reproduced")
+    assert whole["failed"] == 0
+    frame.loc[frame["label"] == "B", "status"] = "failed"
+    assert judged(frame, claim())[["verdict", "missing", "failed"]].to_list() == ["not measured", "B", 6]
+
+
+def test_cells_without_a_common_seed_are_not_compared() -> None:
+    frame = runs({"A": 0.91, "B": 0.9})
+    frame.loc[frame["label"] == "B", "seed"] += 10
+    for kind in ("difference", "share"):
+        row = judged(frame, claim(kind))
+        assert (row["verdict"], row["missing"]) == ("not measured", "A with B")
+
+
+def test_a_frame_that_mixes_settings_is_refused() -> None:
+    strengths = [
+        runs({"A": 0.9, "B": 0.8}).assign(**{"protocol.embedding_regularizer": s}) for s in (0.1, 0.01)
+    ]
+    with pytest.raises(RecordError, match="They differ in protocol"):
+        judged(pd.concat(strengths), claim())
+
+
+def test_every_claim_is_judged_on_a_full_grid() -> None:
+    means = {f"{f}.{a}": 0.97 for f in [*FORMATS, "CrossNetV2", "MLP"] for a in ("none", "relu")}
+    means |= {f"T{i}.relu.bn": 0.97 for i in (3, 4, 5, 7, 8)} | {"MLP.none": 0.93, "T19.none": 0.98}
+    table = evaluate_claims(runs(means), "activation", "toy").set_index("id")
+    assert len(table) == len(load_claims())
+    assert table.loc["mlp-collapses", "verdict"] == "transfers to toy"
+    assert table.loc["t19-best", "verdict"] == "transfers to toy"
+    assert table.loc["losses-minimal", "verdict"] == "transfers to toy"
+    assert table.loc["more-parameters-no-gain", "verdict"] == "transfers to toy"
+    assert table.loc["sum-beats-concatenation", "verdict"] == "equivalent"
+    assert (table["seeds"] == 5).all()

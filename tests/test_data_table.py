@@ -1,0 +1,200 @@
+"""A person's own tables, and every kind of bad input with a clear error."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from ctrlib.data import Field, load_table
+from ctrlib.errors import DataError, SettingError
+
+FIELDS = [
+    "user",
+    Field("price", kind="numeric", buckets="quantile:4"),
+    Field("tags", kind="sequence", max_len=3, splitter="|"),
+]
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CTRLIB_CACHE", str(tmp_path / "cache"))
+
+
+def table(rows: int = 100) -> pd.DataFrame:
+    draw = np.random.RandomState(3)
+    return pd.DataFrame(
+        {
+            "click": draw.randint(0, 2, rows),
+            "user": [f"u{n}" for n in draw.randint(0, 7, rows)],
+            "price": draw.rand(rows).round(3),
+            "tags": ["a|b", "b|c|d|e", "", "a"] * (rows // 4),
+        }
+    )
+
+
+def load(source: object, **settings: object) -> object:
+    return load_table(source, **{"label": "click", "fields": FIELDS, **settings})  # type: ignore[arg-type]
+
+
+def broken(column: str, row: int, value: object) -> pd.DataFrame:
+    frame = table().astype({column: object})
+    frame.loc[row, column] = value
+    return frame
+
+
+def test_one_file_is_split_at_random(tmp_path: Path) -> None:
+    path = tmp_path / "shop.csv"
+    table().to_csv(path, index=False)
+    data = load_table(path, label="click", fields=FIELDS)
+    assert data.name == "shop" and data.rows == {"train": 80, "valid": 10, "test": 10}
+    assert data.schema.vocab_sizes == (9, 6, 7) and data.schema.num_columns == 5
+    assert data.notes["split_seed"] == 2024 and data.notes["min_count"] == 1
+    again = load_table(path, label="click", fields=FIELDS)
+    other = load_table(path, label="click", fields=FIELDS, split_seed=1)
+    assert data.fingerprint == again.fingerprint != other.fingerprint
+
+
+def test_csv_tsv_parquet_and_frame_give_the_same_ids(tmp_path: Path) -> None:
+    pytest.importorskip("pyarrow")
+    frame = table()
+    frame.to_csv(tmp_path / "a.csv", index=False)
+    frame.to_csv(tmp_path / "b.csv", index=False, lineterminator="\r\n", encoding="utf-8-sig")
+    frame.to_csv(tmp_path / "c.tsv", index=False, sep="\t")
+    frame.to_csv(tmp_path / "d.csv.gz", index=False)
+    frame.to_parquet(tmp_path / "e.parquet")
+    sources = [frame, *sorted(path for path in tmp_path.iterdir() if path.is_file())]
+    assert len(sources) == 6
+    assert (
+        len({load_table(source, label="click", fields=FIELDS, name="t").fingerprint for source in sources})
+        == 1
+    )
+
+
+def test_three_files_keep_their_split_and_count_unseen_values(tmp_path: Path) -> None:
+    paths = [tmp_path / f"{split}.csv" for split in ("train", "valid", "test")]
+    for path, rows in zip(paths, ("1,a\n0,b\n", "0,c\n", "1,a\n0,c\n1,d\n"), strict=True):
+        path.write_text("click,user\n" + rows)
+    data = load_table(*paths, label="click", fields=["user"], name="three")
+    assert data.rows == {"train": 2, "valid": 1, "test": 3}
+    assert data.test.ids.ravel().tolist() == [1, 3, 3]
+    assert {split: counts["user"] for split, counts in data.notes["oov"].items()} == {
+        "train": 0,
+        "valid": 1,
+        "test": 2,
+    }
+    assert data.notes["positives"] == {"train": 1, "valid": 0, "test": 2}
+    assert data.notes["split_seed"] is None  # it decides nothing here
+
+
+def test_rows_keeps_a_subset() -> None:
+    data = load_table(table(), label="click", fields=FIELDS, rows=40)
+    assert data.rows == {"train": 40, "valid": 5, "test": 5}
+
+
+def test_changed_file_is_not_answered_from_the_cache(tmp_path: Path) -> None:
+    path = tmp_path / "shop.csv"
+    table().to_csv(path, index=False)
+    first = load_table(path, label="click", fields=FIELDS).fingerprint
+    broken("user", 5, "u99").to_csv(path, index=False)
+    assert load_table(path, label="click", fields=FIELDS).fingerprint != first
+
+
+def test_text_na_is_a_token_and_an_empty_cell_is_missing(tmp_path: Path) -> None:
+    path = tmp_path / "t.csv"
+    path.write_text("click,user\n" + "1,NA\n0,\n" * 10)
+    data = load_table(path, label="click", fields=["user"])
+    assert data.schema.vocab_sizes == (3,)
+    assert sum(counts["user"] for counts in data.notes["missing"].values()) == 10
+
+
+@pytest.mark.parametrize(
+    ("source", "words"),
+    [
+        (table().rename(columns={"user": "users"}), r"no column 'user'\. Did you mean 'users'\?"),
+        (table().drop(columns="click"), "no column 'click'"),
+        (table().head(0), "no rows"),
+        (table().head(8), "too few"),
+        (broken("click", 41, 2), r"label 'click' must be 0 or 1, but data row 42 has 2 \(1 such row\)"),
+        (broken("click", 3, None), "data row 4 has an empty cell"),
+        (broken("click", 3, "yes"), "data row 4 has 'yes'"),
+        (
+            broken("price", 6, np.nan),
+            r"'price' must hold finite numbers, but data row 7 has an empty cell \(1 such",
+        ),
+        (broken("price", 6, "cheap"), "data row 7 has 'cheap'"),
+        (broken("price", 6, np.inf), "data row 7 has inf"),
+        (pd.concat([table(), table()[["user"]]], axis=1), "2 columns are called 'user'"),
+    ],
+)
+def test_bad_tables(source: pd.DataFrame, words: str) -> None:
+    with pytest.raises(DataError, match=words):
+        load(source)
+
+
+def test_missing_numbers_are_counted_over_the_whole_file() -> None:
+    frame = table()
+    frame.loc[[90, 12, 55], "price"] = np.nan
+    with pytest.raises(DataError, match=r"data row 13 .*\(3 such rows\)"):
+        load(frame)
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"", "is empty"),
+        (b"click,user\n", "no rows"),
+        (b"click,user\n1,a\n0,b,c\n", "same number of cells"),
+        (b"click,user\n1,a,b\n0,b,c\n", "same number of cells"),
+        (b'click,user\n1,"a\n0,b\n', "same number of cells"),
+        (b"click,user\n1,\xff\n", "codec"),
+        (b"click;user\n1;a\n", "Columns: click;user"),
+    ],
+)
+def test_bad_files(tmp_path: Path, content: bytes, words: str) -> None:
+    path = tmp_path / "bad.csv"
+    path.write_bytes(content)
+    with pytest.raises(DataError, match=words) as caught:
+        load_table(path, label="click", fields=["user"])
+    assert str(path) in str(caught.value)
+
+
+@pytest.mark.parametrize("content", [b"", b"PAR1 cut in half"])
+def test_bad_parquet(tmp_path: Path, content: bytes) -> None:
+    pytest.importorskip("pyarrow")
+    path = tmp_path / "bad.parquet"
+    path.write_bytes(content)
+    with pytest.raises(DataError, match=r"bad\.parquet"):
+        load(path)
+
+
+def test_absent_file(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="no such file"):
+        load(tmp_path / "nowhere.csv")
+
+
+def test_validation_split_without_rows() -> None:
+    with pytest.raises(DataError, match=r"valid rows\): no rows"):
+        load_table(table(), table().head(0), table(), label="click", fields=["user"])
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"fields": []}, "at least one"),
+        ({"fields": "user"}, "list"),
+        ({"fields": ["user", "click"]}, "label 'click' is also named as a field"),
+        ({"fields": ["user", "user"]}, "more than once"),
+        ({"min_count": 0}, "min_count"),
+        ({"min_count": 1.5}, "min_count"),
+        ({"rows": 0}, "rows"),
+        ({"split_seed": -1}, "split_seed"),
+        ({"valid": table()}, "test is not given"),
+        ({"test": table()}, "valid is not given"),
+    ],
+)
+def test_wrong_settings(settings: dict[str, object], words: str) -> None:
+    with pytest.raises(SettingError, match=words):
+        load(table(), **settings)

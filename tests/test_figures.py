@@ -1,0 +1,76 @@
+"""The book's tables and figures."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from ctrlib.errors import SettingError
+from ctrlib.figures import PALETTE, curves, figure_table, intervals, scatter
+
+CELLS = pd.DataFrame(
+    {
+        "cell": ["T9", "T<10>", "T9", "T<10>"],
+        "act": ["none", "none", "relu", "relu"],
+        "auc": [0.98, np.nan, 0.97, 0.96],
+        "low": [0.97, 0.9, 0.96, 0.95],
+        "high": [0.99, 1.0, 0.98, 0.97],
+        "equation": ["x \\odot x"] * 4,
+    }
+)
+
+
+def test_table_escapes_text_formats_numbers_and_keeps_what_sorting_needs() -> None:
+    table = figure_table(CELLS, formats={"auc": ".1%"}, headings={"auc": "AUC & co"}, math=["equation"])
+    html = table._repr_html_()
+    assert "T&lt;10&gt;" in html and "T<10>" not in html
+    assert "AUC &amp; co" in html
+    assert '<td class="number" data-value="0.98">98.0%</td>' in html
+    assert '<td class="number" data-value="">&ndash;</td>' in html
+    assert r"\(x \odot x\)" in html
+    assert "T9" in repr(table) and "<" not in repr(table).replace("T<10>", "")
+
+
+def test_table_names_the_nearest_column_for_a_typo() -> None:
+    with pytest.raises(SettingError, match=r"'acu'.*Did you mean 'auc'"):
+        figure_table(CELLS, formats={"acu": ".4f"})
+
+
+def test_intervals_put_groups_side_by_side_in_the_lane_of_their_row() -> None:
+    figure = intervals(CELLS, "auc", "cell", "low", "high", color="act", reference=0.5)
+    none, relu = figure.data
+    assert list(figure.layout.yaxis.ticktext) == ["T9", "T<10>"]
+    assert none.y[0] < 0 < relu.y[0] and none.y[1] < 1 < relu.y[1]
+    np.testing.assert_allclose(none.error_x.arrayminus[0], 0.01)
+    assert none.marker.symbol != relu.marker.symbol  # not told by colour alone
+
+
+def test_curves_show_one_entry_of_the_menu_at_a_time() -> None:
+    figure = curves(CELLS.dropna(), "low", "auc", "act", menu="cell")
+    buttons = figure.layout.updatemenus[0].buttons
+    assert [button.label for button in buttons] == ["T9", "T<10>"]
+    assert [trace.visible for trace in figure.data] == [True, True, False]
+    assert [list(button.args[0]["visible"]) for button in buttons] == [
+        [True, True, False],
+        [False, False, True],
+    ]
+
+
+def test_scatter_labels_its_points_and_keeps_both_modes_readable() -> None:
+    figure = scatter(CELLS.dropna(), "low", "auc", "cell", color="act", x_error="high")
+    assert list(figure.data[0].text) == ["T9"]
+    assert figure.layout.template.layout.paper_bgcolor == "rgba(0,0,0,0)"
+    assert all(contrast(color, page) > 2 for color in PALETTE for page in ("#ffffff", "#121212"))
+
+
+def contrast(color: str, page: str) -> float:
+    """Return the contrast ratio of two colours by the formula of the web accessibility guidelines."""
+    light, dark = sorted((luminance(color), luminance(page)), reverse=True)
+    return (light + 0.05) / (dark + 0.05)
+
+
+def luminance(color: str) -> float:
+    channels = [int(color[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]

@@ -1,0 +1,69 @@
+"""The first 100 losses of a tiny run of every system, in float64 on one thread.
+
+If one of these moves, results move: raise `ctrlib.train.NUMERICS` and write the file anew with
+`python tests/test_golden_runs.py`.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from ctrlib.data import CTRDataset, Field, Schema
+from ctrlib.models import MODELS, build_model
+from ctrlib.train import NUMERICS, Protocol, fit
+
+FILE = Path(__file__).parent / "golden" / "losses.json"
+PROTOCOL = Protocol(batch_size=60, max_epochs=10, patience=99, embedding_regularizer=0.01, embedding_dim=4)
+SYSTEMS = {name: (name, {}) for name in MODELS} | {
+    "T19 self-ensemble": ("T19", {"loss": "self-ensemble", "passes": 2}),
+    "T9 batch norm, ReLU": ("T9", {"batch_norm": True, "post_activation": "relu"}),
+}
+
+
+def losses(system: str, data: CTRDataset) -> list[float]:
+    """Train the system for 10 epochs of 10 steps and return the loss of every step."""
+    torch.set_num_threads(1)
+    name, settings = SYSTEMS[system]
+    model = build_model(
+        name, data.schema, seed=1, embedding_dim=4, compressed_width=6, hidden_width=8, **settings
+    ).double()
+    seen: list[float] = []
+    original = model.training_loss
+
+    def recorded(ids: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        loss = original(ids, labels.double())
+        seen.append(loss.item())
+        return loss
+
+    model.training_loss = recorded  # type: ignore[method-assign]
+    fit(model, data, PROTOCOL, seed=1)
+    return seen
+
+
+@pytest.mark.parametrize("system", SYSTEMS)
+def test_golden_losses(system: str, tiny: CTRDataset) -> None:
+    stored = json.loads(FILE.read_text())
+    assert stored["numerics"] == NUMERICS, "NUMERICS was raised: write the golden losses anew"
+    assert losses(system, tiny) == pytest.approx(stored["losses"][system], rel=1e-9, abs=0)
+
+
+def main() -> None:
+    from conftest import random_split
+
+    generator = torch.Generator().manual_seed(0)
+    schema = Schema((Field("a"), Field("b"), Field("c")), (7, 9, 5))
+    data = CTRDataset("tiny", schema, *[random_split(n, schema, generator) for n in (600, 200, 200)], "0" * 16, {})
+    values = {system: losses(system, data) for system in SYSTEMS}
+    lines = [f'  "{system}": {json.dumps(row)}' for system, row in values.items()]
+    text = f'{{\n "numerics": {NUMERICS},\n "losses": {{\n' + ",\n".join(lines) + "\n }\n}\n"
+    FILE.write_text(text)
+
+
+if __name__ == "__main__":
+    sys.path.insert(0, str(Path(__file__).parent))
+    main()

@@ -1,0 +1,126 @@
+"""Dropout's random numbers, the embedding's pooling, initial values, losses' laws."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from ctrlib.data import Field, Schema
+from ctrlib.errors import SettingError
+from ctrlib.layers import Dropout, FieldEmbedding, activation
+from ctrlib.losses import consistency, mean_probability_bce, self_ensemble_loss
+from ctrlib.models import build_model
+
+
+def masks(rate: float, draws: int, shape: tuple[int, ...]) -> torch.Tensor:
+    """Return (draws, *shape) of zeros (dropped) and ones (kept)."""
+    layer = Dropout(rate)
+    layer.generator = torch.Generator().manual_seed(11)
+    return torch.stack([(layer(torch.ones(shape)) != 0).double() for _ in range(draws)])
+
+
+def test_dropout_rate_at_every_position() -> None:
+    draws, rate = 4000, 0.1
+    kept = masks(rate, draws, (4, 17)).mean(dim=0)
+    spread = math.sqrt(rate * (1 - rate) / draws)
+    assert (kept - (1 - rate)).abs().max() < 5 * spread  # 68 positions, each within 5 standard errors
+    assert abs(kept.mean() - (1 - rate)) < 4 * spread / math.sqrt(68)
+
+
+def test_dropout_positions_are_independent() -> None:
+    draws = 4000
+    centred = masks(0.3, draws, (40,)) - 0.7
+    correlation = (centred.t() @ centred) / draws / 0.21
+    off_diagonal = correlation - torch.diag(correlation.diag())
+    assert off_diagonal.abs().max() < 5.5 / math.sqrt(draws)  # 780 pairs, and the four of one word among them
+    lagged = (centred[1:] * centred[:-1]).mean(dim=0) / 0.21
+    assert lagged.abs().max() < 5 / math.sqrt(draws)
+
+
+def test_dropout_keeps_the_mean_and_scales_the_gradient() -> None:
+    layer = Dropout(0.1)
+    x = torch.ones(200, 100, dtype=torch.float64, requires_grad=True)
+    out = layer(x)
+    out.sum().backward()
+    scale = 65536 / (65536 - 6554)
+    assert set(out.unique().tolist()) == {0.0, scale}
+    assert abs(out.mean().item() - 1.0) < 0.01
+    assert x.grad is not None and torch.equal(x.grad, out)
+
+
+def test_dropout_is_inert_outside_training_and_at_rate_zero() -> None:
+    x = torch.randn(3, 4)
+    assert Dropout(0.5).eval()(x) is x
+    assert Dropout(0.0)(x) is x
+    with pytest.raises(SettingError, match="outside"):
+        Dropout(1.0)
+
+
+def test_multi_valued_field_is_the_mean_of_what_is_there() -> None:
+    schema = Schema((Field("a"), Field("tags", "sequence", max_len=3)), (4, 6))
+    table = FieldEmbedding(schema, 2)
+    table.reset(torch.Generator().manual_seed(0))
+    pad = schema.offsets[1]
+    ids = torch.tensor([[1, pad + 1, pad + 2, pad], [2, pad, pad, pad]])
+    out = table(ids)
+    assert out.shape == (2, 2, 2)
+    torch.testing.assert_close(out[0, 1], (table.weight[pad + 1] + table.weight[pad + 2]) / 2)
+    assert torch.equal(out[1, 1], torch.zeros(2))
+
+
+def test_initial_values() -> None:
+    schema = Schema((Field("a"), Field("b")), (3000, 2000))
+    model = build_model("T9", schema, seed=5)
+    table = model.embedding.weight
+    assert torch.equal(table[0], torch.zeros(16)) and torch.equal(table[3000], torch.zeros(16))
+    assert abs(table[1:3000].std().item() / 1e-4 - 1) < 0.02
+    weight = model.layers[0].W.weight  # type: ignore[union-attr, index]
+    assert abs(weight.std().item() / math.sqrt(2 / (32 + 32)) - 1) < 0.1
+    assert torch.count_nonzero(model.head.bias) == 0  # type: ignore[arg-type, union-attr]
+
+
+def test_two_models_of_one_seed_share_the_embedding() -> None:
+    schema = Schema((Field("a"), Field("b")), (30, 20))
+    first, second = build_model("T9", schema, seed=7), build_model("T5", schema, seed=7)
+    assert torch.equal(first.embedding.weight, second.embedding.weight)
+    assert not torch.equal(first.embedding.weight, build_model("T9", schema, seed=8).embedding.weight)
+
+
+def test_unknown_names_say_the_nearest() -> None:
+    schema = Schema((Field("a"), Field("b")), (30, 20))
+    with pytest.raises(SettingError, match="Did you mean 'T9'"):
+        build_model("t9", schema)
+    with pytest.raises(SettingError, match="Did you mean 'post_activation'"):
+        build_model("T9", schema, post_activaton="relu")
+    with pytest.raises(SettingError, match="Unknown activation 'relux'. Did you mean 'relu'"):
+        activation("relux")
+    with pytest.raises(SettingError, match="Unknown loss"):
+        build_model("T9", schema, loss="self-ensembl", passes=2)
+
+
+def test_self_ensemble_gradient_is_that_of_the_paper() -> None:
+    torch.manual_seed(0)
+    logits = torch.randn(2, 9, dtype=torch.float64, requires_grad=True)
+    labels = (torch.rand(9) > 0.5).double()
+    p = torch.sigmoid(logits.detach())
+    mean = p.mean(dim=0)
+    (got,) = torch.autograd.grad(consistency(logits), logits)
+    torch.testing.assert_close(got, (p - mean) / 9)
+    (got,) = torch.autograd.grad(mean_probability_bce(logits, labels), logits)
+    torch.testing.assert_close(got, p * (1 - p) / (2 * mean * (1 - mean)) * (mean - labels) / 9)
+
+
+def test_self_ensemble_is_inert_without_dropout() -> None:
+    torch.manual_seed(0)
+    logits = torch.randn(9, dtype=torch.float64).repeat(3, 1).requires_grad_()
+    (got,) = torch.autograd.grad(consistency(logits), logits)
+    assert got.abs().max() < 1e-16
+
+
+def test_self_ensemble_does_not_overflow() -> None:
+    logits = torch.tensor([[800.0, -800.0], [790.0, -810.0]], requires_grad=True)
+    loss = self_ensemble_loss(logits, torch.tensor([1.0, 1.0]))
+    loss.backward()
+    assert torch.isfinite(loss) and torch.isfinite(logits.grad).all()  # type: ignore[arg-type]

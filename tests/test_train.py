@@ -1,0 +1,240 @@
+"""The loop against a plain reference, the schedule, resuming, stages, and errors."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ctrlib import seeds
+from ctrlib.data import CTRDataset, Schema, Split
+from ctrlib.errors import DataError, DeviceError, SettingError
+from ctrlib.models import CTRModel, ModelSettings, build_model
+from ctrlib.train import Protocol, evaluate, fit, run_stages
+from ctrlib.train.fit import TrainingError, out_of_memory_explained
+
+SMALL = Protocol(batch_size=64, max_epochs=4, patience=9, embedding_regularizer=0.05, embedding_dim=4)
+
+
+def plain_training(model: CTRModel, data: CTRDataset, protocol: Protocol, seed: int, epochs: int) -> None:
+    """The protocol as its source states it: penalty inside the loss, plain Adam, clipping of the whole."""
+    optimiser = torch.optim.Adam(model.parameters(), lr=protocol.learning_rate)
+    model.train()
+    for epoch in range(1, epochs + 1):
+        order = torch.randperm(len(data.train), generator=seeds.stream(seed, "batches", epoch))
+        for rows in order.split(protocol.batch_size):
+            logits = model(data.train.ids[rows])
+            loss = F.binary_cross_entropy_with_logits(logits, data.train.labels[rows].double())
+            loss = loss + protocol.embedding_regularizer / 2 * model.embedding.weight.square().sum()
+            optimiser.zero_grad()
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(model.parameters(), protocol.max_gradient_norm)
+            optimiser.step()
+
+
+@pytest.mark.parametrize("clip", [10.0, 0.01])
+def test_fit_equals_the_plain_loop(tiny: CTRDataset, clip: float) -> None:
+    protocol = SMALL.replace(max_gradient_norm=clip, max_epochs=2, learning_rate=0.01)
+    ours = build_model("T9", tiny.schema, seed=3, embedding_dim=4, dropout=0.0).double()
+    plain = build_model("T9", tiny.schema, seed=3, embedding_dim=4, dropout=0.0).double()
+    result = fit(ours, tiny, protocol, seed=3)
+    plain_training(plain, tiny, protocol, 3, result.best_epoch)
+    for a, b in zip(ours.parameters(), plain.parameters(), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-12)
+
+
+def test_schedule_and_early_stopping(tiny: CTRDataset) -> None:
+    result = fit(build_model("T9", tiny.schema, seed=1), tiny, Protocol(batch_size=64), seed=1)
+    rate, best, failures = 1e-3, -1.0, 0
+    for epoch in result.epochs:
+        assert failures < 2, "training went on after two epochs without a gain"
+        assert epoch.learning_rate == pytest.approx(rate)
+        if epoch.valid_auc > best + 1e-6:
+            best, failures = epoch.valid_auc, 0
+        else:
+            failures, rate = failures + 1, max(rate * 0.1, 1e-6)
+    assert failures == 2
+    assert result.best_epoch == len(result.epochs) - 2
+    assert result.valid.auc == best == result.epochs[result.best_epoch - 1].valid_auc
+
+
+def test_two_models_see_the_same_batches(tiny: CTRDataset) -> None:
+    seen: dict[str, list[Tensor]] = {"T9": [], "T18": []}
+    for name, batches in seen.items():
+        model = build_model(name, tiny.schema, seed=5)
+        original = model.training_loss
+        model.training_loss = lambda ids, labels: (batches.append(ids), original(ids, labels))[1]  # type: ignore
+        fit(model, tiny, SMALL.replace(max_epochs=2), seed=5)
+    assert len(seen["T9"]) == len(seen["T18"]) == 20
+    assert all(torch.equal(a, b) for a, b in zip(seen["T9"], seen["T18"], strict=True))
+    assert not torch.equal(seen["T9"][0], seen["T9"][10]), "each epoch has its own order"
+
+
+def test_same_seed_same_bits_other_seed_other_bits(tiny: CTRDataset) -> None:
+    def run(seed: int) -> Tensor:
+        model = build_model("T19", tiny.schema, seed=seed)
+        fit(model, tiny, SMALL, seed=seed)
+        return model.embedding.weight.detach()
+
+    assert torch.equal(run(1), run(1))
+    assert not torch.equal(run(1), run(2))
+
+
+def test_several_passes_and_own_loss(tiny: CTRDataset) -> None:
+    model = build_model("T19", tiny.schema, loss="self-ensemble", passes=3)
+    passes: list[Tensor] = []
+    original = model.interact
+    model.interact = lambda e: (passes.append(e), original(e))[1]  # type: ignore
+    fit(model, tiny, SMALL.replace(max_epochs=1, batch_size=600))
+    assert len(passes) == 3 + 3  # three passes of the only step, then three evaluations of one pass
+    assert passes[0] is passes[1] is passes[2], "one look-up serves all passes"
+
+
+class TwoStages(CTRModel):
+    """A table first, then a head on the frozen table."""
+
+    stages = ("table", "head")
+
+    def __init__(self, schema: Schema) -> None:
+        super().__init__(schema, ModelSettings(embedding_dim=2))
+        self.head = torch.nn.Linear(self.width, 1)
+        self.begun: list[str] = []
+
+    def start_stage(self, stage: str) -> None:
+        super().start_stage(stage)
+        self.begun.append(stage)
+        self.embedding.requires_grad_(stage == "table")
+
+    def interact(self, e_BFD: Tensor) -> Tensor:
+        return self.head(e_BFD.flatten(1)).squeeze(1)  # type: ignore[no-any-return]
+
+
+def test_stages_run_in_order_from_the_best_weights(tiny: CTRDataset, tmp_path: Path) -> None:
+    model = TwoStages(tiny.schema)
+    model.embedding.reset()
+    protocols = {"table": SMALL.replace(max_epochs=2), "head": SMALL.replace(max_epochs=1)}
+    results = run_stages(model, tiny, protocols, checkpoint_dir=tmp_path)
+    assert model.begun == ["table", "head"] == list(results)
+    after_table = torch.load(tmp_path / "table.pt", weights_only=True)["best"]["embedding.weight"]
+    assert torch.equal(model.embedding.weight, after_table), "the frozen table did not move"
+    again = TwoStages(tiny.schema)
+    repeated = run_stages(again, tiny, protocols, checkpoint_dir=tmp_path)
+    assert repeated["head"].epochs == results["head"].epochs, "finished stages are not run again"
+    with pytest.raises(SettingError, match="Unknown stage 'heads'. Did you mean 'head'"):
+        run_stages(model, tiny, protocols | {"heads": SMALL})
+
+
+KILLED = """
+import os, signal, sys, torch
+from pathlib import Path
+sys.path.insert(0, sys.argv[1])
+from test_train import SMALL
+from ctrlib.data import CTRDataset, Field, Schema
+from conftest import random_split
+from ctrlib.models import build_model
+from ctrlib.train import fit
+g = torch.Generator().manual_seed(0)
+schema = Schema((Field("a"), Field("b"), Field("c")), (7, 9, 5))
+parts = [random_split(n, schema, g) for n in (600, 200, 200)]
+data = CTRDataset("tiny", schema, *parts, "0" * 16, {})
+model = build_model("T9", schema, seed=9, batch_norm=True)
+steps, step = [], model.training_loss
+def counted(ids, labels):
+    steps.append(1)
+    if len(steps) == int(sys.argv[3]):
+        os.kill(os.getpid(), signal.SIGKILL)
+    return step(ids, labels)
+model.training_loss = counted
+result = fit(model, data, SMALL, seed=9, checkpoint_path=Path(sys.argv[2]), identity={"run": 1})
+torch.save([model.state_dict(), [vars(e) for e in result.epochs], len(steps)], sys.argv[2] + ".done")
+"""
+
+
+def run_killed(checkpoint: Path, at_step: int) -> int:
+    command = [sys.executable, "-c", KILLED, str(Path(__file__).parent), str(checkpoint), str(at_step)]
+    return subprocess.run(command, env=os.environ | {"OMP_NUM_THREADS": "1"}, check=False).returncode
+
+
+def test_sigkill_and_start_again_gives_the_same_bits(tmp_path: Path) -> None:
+    assert run_killed(tmp_path / "whole.pt", 0) == 0
+    assert run_killed(tmp_path / "cut.pt", 25) == -signal.SIGKILL  # in the middle of the third epoch
+    assert not (tmp_path / "cut.pt.done").exists()
+    assert run_killed(tmp_path / "cut.pt", 0) == 0
+    whole, epochs, steps = torch.load(tmp_path / "whole.pt.done", weights_only=True)
+    cut, cut_epochs, cut_steps = torch.load(tmp_path / "cut.pt.done", weights_only=True)
+    assert (steps, cut_steps) == (40, 20), "the second start went on after two epochs"
+    assert all(torch.equal(whole[name], cut[name]) for name in whole)
+    for a, b in zip(epochs, cut_epochs, strict=True):
+        assert {k: v for k, v in a.items() if "seconds" not in k} == {
+            k: v for k, v in b.items() if "seconds" not in k
+        }
+
+
+def test_checkpoint_of_other_settings_or_damaged_is_not_used(tiny: CTRDataset, tmp_path: Path) -> None:
+    path = tmp_path / "run.pt"
+    protocol = SMALL.replace(max_epochs=1)
+    fit(build_model("T9", tiny.schema), tiny, protocol, checkpoint_path=path, identity={"seed": 0})
+    counted: list[int] = []
+    other = {"seed": 1}
+    model = build_model("T9", tiny.schema)
+    fit(model, tiny, protocol, checkpoint_path=path, identity=other, on_epoch=lambda e: counted.append(1))
+    assert counted == [1]
+    path.write_bytes(path.read_bytes()[:100])
+    fit(model, tiny, protocol, checkpoint_path=path, identity=other, on_epoch=lambda e: counted.append(1))
+    assert counted == [1, 1]
+
+
+def test_one_class_in_validation_fails_before_training(tiny: CTRDataset) -> None:
+    broken = replace(tiny, valid=Split(tiny.valid.ids, torch.zeros(len(tiny.valid))))
+    with pytest.raises(DataError, match="AUC is undefined"):
+        fit(build_model("T9", tiny.schema), broken, SMALL)
+
+
+def test_diverged_training_says_so(tiny: CTRDataset) -> None:
+    with pytest.raises(TrainingError, match="Lower the learning rate"):
+        fit(build_model("T21", tiny.schema), tiny, Protocol(batch_size=64, learning_rate=1e6))
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU is there")
+def test_absent_gpu_and_unknown_device(tiny: CTRDataset) -> None:
+    model = build_model("T9", tiny.schema)
+    with pytest.raises(DeviceError, match="sees no GPU"):
+        fit(model, tiny, SMALL, device="cuda")
+    with pytest.raises(DeviceError, match="is not a device"):
+        fit(model, tiny, SMALL, device="gpu")
+
+
+def test_out_of_memory_names_the_setting() -> None:
+    for error in (MemoryError("x"), torch.OutOfMemoryError("CUDA out of memory")):
+        with pytest.raises(DeviceError, match="lower batch_size"), out_of_memory_explained():
+            raise error
+    with pytest.raises(DeviceError, match="lower batch_size"), out_of_memory_explained():
+        torch.empty(1 << 60)
+
+
+def test_protocol_rejects_what_it_does_not_know() -> None:
+    assert Protocol.named("qnn", "frappe_x1-rebuilt").embedding_regularizer == 0.1
+    assert Protocol.named("bars").embedding_dim == 10
+    with pytest.raises(SettingError, match="Unknown preset 'qn'. Did you mean 'qnn'"):
+        Protocol.named("qn")
+    with pytest.raises(SettingError, match="Did you mean 'batch_size'"):
+        Protocol.named("qnn", batchsize=3)
+    with pytest.raises(SettingError, match="must be positive"):
+        Protocol(patience=0)
+    with pytest.raises(SettingError, match="cannot be negative"):
+        Protocol(embedding_regularizer=-1.0)
+
+
+def test_evaluate_does_not_change_the_model(tiny: CTRDataset) -> None:
+    model = build_model("T9", tiny.schema, batch_norm=True)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    assert evaluate(model, tiny.test) == evaluate(model, tiny.test)
+    assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
