@@ -46,7 +46,7 @@ pio.templates.default = "ctrlib"
 
 
 def glue(name: str, value: Any) -> None:
-    """Name a value for the text of the book, which shows it by {glue:text}`name:.4f`; elsewhere do nothing."""
+    """Name a value for the text of the book, which shows it by {glue:text}`name:.4f`; elsewhere a no-op."""
     try:
         from myst_nb import glue as keep
     except ImportError:  # a notebook on a machine without the book's tools
