@@ -38,7 +38,7 @@ import pandas as pd
 import torch
 from IPython.display import Markdown, display
 
-from ctrlib.data import Field, Schema, load_dataset
+from ctrlib.data import Field, Schema
 from ctrlib.figures import curves, figure_table, glue, intervals, scatter
 from ctrlib.lab import Grid, frame, load_records, run_grid
 from ctrlib.lab.claims import evaluate_claims
@@ -94,7 +94,7 @@ figure_table(formats, math=["layer"], caption="The layer formats, as they run.")
 criteo = Schema(tuple(Field(f"field {k}") for k in range(39)), (910_747 - 76, *[2] * 38))
 logged = qnn_table1().dropna(subset=["logged_parameters"])
 ours = []
-for label, row in logged.iterrows():
+for _, row in logged.iterrows():
     with torch.device("meta"):
         batch_norm = bool(row["logged_batch_norm_parameters"])
         network = build_model(row["format"], criteo, batch_norm=batch_norm)
@@ -226,7 +226,9 @@ if profile == "paper":
 everything = load_records("activation")
 recorded = frame(everything)
 shown = [name for name in RECORDED if name in set(recorded["dataset"])]
-strengths = {name: search_table(recorded[recorded["dataset"] == name], "protocol.embedding_regularizer") for name in shown}
+strengths = {
+    name: search_table(recorded[recorded["dataset"] == name], "protocol.embedding_regularizer") for name in shown
+}
 chosen = {name: table.index[0] for name, table in strengths.items()}
 second = {name: table.index[1] for name, table in strengths.items()}
 main = {name: results(recorded, name, embedding_regularizer=chosen[name]) for name in shown}
@@ -252,13 +254,38 @@ def all_cells(name):
         table[metric] *= scale
         table[f"{metric}_half"] = scale * (table[f"{metric}_high"] - table[f"{metric}_low"]) / 2
     columns = ["layer", "side", "seeds", "failed", "test_auc", "test_auc_half", "test_logloss", "test_logloss_half"]
-    return table[[*columns, "num_epochs", "epoch_seconds", "parameters", "paper_auc_pct", "paper_logloss", "paper_epochs"]]
+    return table[
+        [*columns, "num_epochs", "epoch_seconds", "parameters", "paper_auc_pct", "paper_logloss", "paper_epochs"]
+    ]
 
 
-HEADINGS = {"test_auc": "AUC %", "test_auc_half": "±", "test_logloss": "logloss", "test_logloss_half": "± ", "num_epochs": "epochs"}
-HEADINGS |= {"epoch_seconds": "s/epoch", "paper_auc_pct": "paper AUC %", "paper_logloss": "paper logloss", "paper_epochs": "paper epochs"}
-NUMBERS = {"test_auc": ".2f", "test_auc_half": ".2f", "test_logloss": ".4f", "test_logloss_half": ".4f", "num_epochs": ".1f"}
-NUMBERS |= {"epoch_seconds": ".1f", "parameters": ",.0f", "paper_auc_pct": ".2f", "paper_logloss": ".4f", "paper_epochs": ".0f"}
+HEADINGS = {
+    "test_auc": "AUC %",
+    "test_auc_half": "±",
+    "test_logloss": "logloss",
+    "test_logloss_half": "± ",
+    "num_epochs": "epochs",
+}
+HEADINGS |= {
+    "epoch_seconds": "s/epoch",
+    "paper_auc_pct": "paper AUC %",
+    "paper_logloss": "paper logloss",
+    "paper_epochs": "paper epochs",
+}
+NUMBERS = {
+    "test_auc": ".2f",
+    "test_auc_half": ".2f",
+    "test_logloss": ".4f",
+    "test_logloss_half": ".4f",
+    "num_epochs": ".1f",
+}
+NUMBERS |= {
+    "epoch_seconds": ".1f",
+    "parameters": ",.0f",
+    "paper_auc_pct": ".2f",
+    "paper_logloss": ".4f",
+    "paper_epochs": ".0f",
+}
 for name in shown:
     caption = f"{name}, L2 strength {chosen[name]:g}. Relu.bn and none.bn are the batch-norm cells."
     display(figure_table(all_cells(name), formats=NUMBERS, headings=HEADINGS, caption=caption))
@@ -284,7 +311,9 @@ def gap_figure(name):
     table = gaps(name)
     table = table[table["format"] != "MLP"].sort_values("difference", ascending=False)
     title = "AUC without − with ReLU (points of AUC in %)"
-    return intervals(table, "difference", "format", "low", "high", reference=0.0, x_title=title, title=name, format=".3f")
+    return intervals(
+        table, "difference", "format", "low", "high", reference=0.0, x_title=title, title=name, format=".3f"
+    )
 
 
 for name in shown:
@@ -341,7 +370,11 @@ def agreement(name, side):
 
 
 ranks = pd.DataFrame([agreement(name, side) for name in shown for side in ("none", "relu")])
-figure_table(ranks, formats=dict.fromkeys(ranks.columns[2:], ".2f"), caption="Rank agreement of T1 to T25 and CrossNetV2 with the paper.")
+figure_table(
+    ranks,
+    formats=dict.fromkeys(ranks.columns[2:], ".2f"),
+    caption="Rank agreement of T1 to T25 and CrossNetV2 with the paper.",
+)
 
 # %% [markdown]
 # (sec-batch-norm)=
@@ -351,7 +384,11 @@ figure_table(ranks, formats=dict.fromkeys(ranks.columns[2:], ".2f"), caption="Ra
 # these five rows mixes two changes. We ran all four combinations. *As logged* compares what the logs compare.
 
 # %% tags=["hide-input"]
-COMBINATIONS = {"no batch norm": ("none", "relu"), "batch norm on both": ("none.bn", "relu.bn"), "as logged": ("none", "relu.bn")}
+COMBINATIONS = {
+    "no batch norm": ("none", "relu"),
+    "batch norm on both": ("none.bn", "relu.bn"),
+    "as logged": ("none", "relu.bn"),
+}
 
 
 def confound(name):
@@ -423,7 +460,9 @@ verdicts = {name: evaluate_claims(main[name], "activation", name) for name in sh
 for name in shown:
     digits_here = dict.fromkeys(["effect", "low", "high", "paper_effect"], ".4f")
     headings = {"sentence": "claim", "reading": "how it is tested", "paper_effect": "effect in the paper"}
-    display(figure_table(verdicts[name][COLUMNS], formats=digits_here, headings=headings, caption=f"Verdicts on {name}."))
+    display(
+        figure_table(verdicts[name][COLUMNS], formats=digits_here, headings=headings, caption=f"Verdicts on {name}.")
+    )
 
 # %% [markdown]
 # ## How large is the noise?
@@ -444,7 +483,11 @@ def noise_row(name):
 
 
 noise_table = pd.DataFrame([noise_row(name) for name in shown])
-figure_table(noise_table, formats=dict.fromkeys(noise_table.columns[1:4], ".3f"), caption="Standard deviations, points of AUC in percent.")
+figure_table(
+    noise_table,
+    formats=dict.fromkeys(noise_table.columns[1:4], ".3f"),
+    caption="Standard deviations, points of AUC in percent.",
+)
 
 # %% tags=["hide-input"]
 printed = qnn_table1().pivot(index="format", columns="post_activation", values="paper_auc_pct").loc[QUADRATIC[:25]]

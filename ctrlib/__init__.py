@@ -1,6 +1,6 @@
 """ctrlib: the systems of two papers on click-through-rate prediction, trained and compared with many seeds."""
 
-from ctrlib.data import load_dataset
+from ctrlib.data import load_dataset, load_table
 from ctrlib.lab import Grid, run_grid
 from ctrlib.models import MODELS, build_model
 from ctrlib.neurons import FORMATS
@@ -16,5 +16,6 @@ __all__ = [
     "evaluate",
     "fit",
     "load_dataset",
+    "load_table",
     "run_grid",
 ]

@@ -157,9 +157,7 @@ def _failure(name: str, error: Any) -> str:
 def _kernel_environment() -> Iterator[None]:
     """Give kernels the same root folder and figures as JSON; restore the environment afterwards."""
     before = os.environ.copy()
-    os.environ.update(
-        CTRLIB_ROOT=str(root().resolve()), PLOTLY_RENDERER="plotly_mimetype", JUPYTER_PLATFORM_DIRS="1"
-    )
+    os.environ.update(CTRLIB_ROOT=str(root().resolve()), PLOTLY_RENDERER="plotly_mimetype", JUPYTER_PLATFORM_DIRS="1")
     os.environ.setdefault("PYDEVD_DISABLE_FILE_VALIDATION", "1")  # a debugger's warning that no reader needs
     try:
         yield

@@ -86,14 +86,10 @@ def figure_table(
     _require(df, *formats, *headings, *math)
     columns = [_Column(str(name), df[name], formats.get(name, ""), name in math) for name in df.columns]
     head = "".join(column.header(headings.get(column.name, column.name)) for column in columns)
-    rows = "".join(
-        f"<tr>{''.join(cells)}</tr>\n" for cells in zip(*(c.cells() for c in columns), strict=True)
-    )
+    rows = "".join(f"<tr>{''.join(cells)}</tr>\n" for cells in zip(*(c.cells() for c in columns), strict=True))
     title = f"<caption>{html.escape(caption)}</caption>" if caption else ""
     body = f"<table>{title}<thead><tr>{head}</tr></thead>\n<tbody>\n{rows}</tbody></table>"
-    return Table(
-        f'<div class="ctr-table"><div class="ctr-scroll">{body}</div></div>', df.to_string(index=False)
-    )
+    return Table(f'<div class="ctr-table"><div class="ctr-scroll">{body}</div></div>', df.to_string(index=False))
 
 
 @dataclass(frozen=True)

@@ -51,9 +51,7 @@ OUTSIDE_STYLE = re.compile(r"(?:url\(|@import)\s*[\"']?\s*(?:https?:)?//[^\s\"')
 
 # Two inline copies of one `const` give a script error on each page. They name a content delivery network for
 # live code, which this book does not offer.
-LIVE_CODE = re.compile(
-    r"<script>const THEBE_JS_URL.*?</script>|<script[^>]*sphinx-thebe\.js[^>]*></script>", re.DOTALL
-)
+LIVE_CODE = re.compile(r"<script>const THEBE_JS_URL.*?</script>|<script[^>]*sphinx-thebe\.js[^>]*></script>", re.DOTALL)
 
 
 def paired(source: Path) -> str:

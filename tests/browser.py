@@ -95,9 +95,7 @@ def screenshot(browser: str, address: str, target: Path, *, dark: bool = False, 
         _run(browser, scratch, dark, height, f"--screenshot={target}", "--virtual-time-budget=20000", address)
 
 
-def _run(
-    browser: str, scratch: str, dark: bool, height: int, *options: str
-) -> subprocess.CompletedProcess[str]:
+def _run(browser: str, scratch: str, dark: bool, height: int, *options: str) -> subprocess.CompletedProcess[str]:
     command = [
         browser,
         *QUIET,

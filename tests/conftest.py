@@ -16,6 +16,7 @@ torch.set_num_threads(1)
 def own_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """No test reads or writes the checkout's records or cache."""
     monkeypatch.setenv("CTRLIB_RECORDS", str(tmp_path / "records"))
+    monkeypatch.setenv("CTRLIB_CACHE", str(tmp_path / "cache"))
 
 
 def random_split(rows: int, schema: Schema, generator: torch.Generator) -> Split:
@@ -36,7 +37,6 @@ def tiny() -> CTRDataset:
     generator = torch.Generator().manual_seed(0)
     schema = Schema((Field("a"), Field("b"), Field("c")), (7, 9, 5))
     splits = {
-        name: random_split(rows, schema, generator)
-        for name, rows in (("train", 600), ("valid", 200), ("test", 200))
+        name: random_split(rows, schema, generator) for name, rows in (("train", 600), ("valid", 200), ("test", 200))
     }
     return CTRDataset("tiny", schema, splits["train"], splits["valid"], splits["test"], "0" * 16, {})

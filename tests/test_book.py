@@ -178,9 +178,7 @@ def test_missing_tool_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_failing_cell_is_named_and_fails_the_build(root: Path) -> None:
     checkout(root, HEADER + "\n# %%\nx = 1\n\n# %%\nnumber = x / 0\n")
-    with pytest.raises(
-        CtrlibError, match=r"(?s)01_tiny failed in cell \[3\].*number = x / 0.*ZeroDivisionError"
-    ):
+    with pytest.raises(CtrlibError, match=r"(?s)01_tiny failed in cell \[3\].*number = x / 0.*ZeroDivisionError"):
         book.build("smoke")  # papermill adds a cell
     assert not (root / "build" / "_build").exists()
 
@@ -282,9 +280,7 @@ def looked_at(chromium: str, html: Path, page: str, dark: bool) -> browser.Visit
         seen = browser.visit(chromium, f"{address}/{page}", dark=dark)
     assert f'data-theme="{"dark" if dark else "light"}"' in seen.dom
     assert seen.outside == []
-    assert [
-        line for line in seen.console if re.search(r"Uncaught|Error|Failed|Refused|not defined", line)
-    ] == []
+    assert [line for line in seen.console if re.search(r"Uncaught|Error|Failed|Refused|not defined", line)] == []
     assert seen.dom.count('class="ctr-figure"') == seen.dom.count('data-drawn="yes"')
     assert seen.dom.count('class="ctr-table"') == seen.dom.count('data-ready="yes"')
     return seen

@@ -241,9 +241,7 @@ def test_missing_cells_are_named_and_nothing_else_is_said() -> None:
 
 
 def test_other_data_and_experiments_do_not_count() -> None:
-    frame = pd.concat(
-        [runs({"A": 0.9}), runs({"B": 0.8}, dataset="other"), runs({"B": 0.8}, experiment="noise")]
-    )
+    frame = pd.concat([runs({"A": 0.9}), runs({"B": 0.8}, dataset="other"), runs({"B": 0.8}, experiment="noise")])
     assert judged(frame, claim())["missing"] == "B"
 
 
@@ -267,9 +265,7 @@ def test_cells_without_a_common_seed_are_not_compared() -> None:
 
 
 def test_a_frame_that_mixes_settings_is_refused() -> None:
-    strengths = [
-        runs({"A": 0.9, "B": 0.8}).assign(**{"protocol.embedding_regularizer": s}) for s in (0.1, 0.01)
-    ]
+    strengths = [runs({"A": 0.9, "B": 0.8}).assign(**{"protocol.embedding_regularizer": s}) for s in (0.1, 0.01)]
     with pytest.raises(RecordError, match="They differ in protocol"):
         judged(pd.concat(strengths), claim())
 

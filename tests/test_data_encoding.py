@@ -18,15 +18,12 @@ from ctrlib.errors import DataError, SettingError
 def frames(**columns: list[list[object]]) -> dict[str, pd.DataFrame]:
     """Tables of the three splits from name -> [train cells, valid cells, test cells]; labels alternate."""
     tables = {
-        split: pd.DataFrame({name: cells[i] for name, cells in columns.items()})
-        for i, split in enumerate(SPLITS)
+        split: pd.DataFrame({name: cells[i] for name, cells in columns.items()}) for i, split in enumerate(SPLITS)
     }
     return {split: table.assign(label=[i % 2 for i in range(len(table))]) for split, table in tables.items()}
 
 
-def encoded(
-    field: Field, train: list[object], valid: list[object], test: list[object], min_count: int = 1
-) -> Encoded:
+def encoded(field: Field, train: list[object], valid: list[object], test: list[object], min_count: int = 1) -> Encoded:
     return encode(frames(**{field.name: [train, valid, test]}), [field], "label", min_count)
 
 

@@ -143,9 +143,7 @@ def test_frappe_fingerprint_is_the_recorded_one(monkeypatch: pytest.MonkeyPatch)
     assert load_dataset("frappe_x1-rebuilt").fingerprint == "6320f09be6b8c479"
 
 
-def test_rebuilt_frappe_is_never_loaded_as_the_published_one(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_rebuilt_frappe_is_never_loaded_as_the_published_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     use_real_files("frappe_x1-rebuilt", monkeypatch)
     (tmp_path / "frappe_x1").symlink_to(Path(REAL) / "frappe_x1-rebuilt")
     monkeypatch.setenv("CTRLIB_DATA", str(tmp_path))
@@ -268,9 +266,7 @@ def test_renamed_column_in_a_registered_file(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setitem(DATASETS, "frappe_x1", replace(DATASETS["frappe_x1"], checksums=sums))
     monkeypatch.setenv("CTRLIB_DATA", str(tmp_path))
     write(tmp_path / "frappe_x1", texts)
-    with pytest.raises(
-        DataError, match=r"frappe_x1, train split: no column 'weather'. Did you mean 'wether'"
-    ):
+    with pytest.raises(DataError, match=r"frappe_x1, train split: no column 'weather'. Did you mean 'wether'"):
         load_dataset("frappe_x1")
 
 

@@ -67,10 +67,7 @@ def test_csv_tsv_parquet_and_frame_give_the_same_ids(tmp_path: Path) -> None:
     frame.to_parquet(tmp_path / "e.parquet")
     sources = [frame, *sorted(path for path in tmp_path.iterdir() if path.is_file())]
     assert len(sources) == 6
-    assert (
-        len({load_table(source, label="click", fields=FIELDS, name="t").fingerprint for source in sources})
-        == 1
-    )
+    assert len({load_table(source, label="click", fields=FIELDS, name="t").fingerprint for source in sources}) == 1
 
 
 def test_three_files_keep_their_split_and_count_unseen_values(tmp_path: Path) -> None:

@@ -94,7 +94,7 @@ def test_unknown_names_say_the_nearest() -> None:
         build_model("t9", schema)
     with pytest.raises(SettingError, match="Did you mean 'post_activation'"):
         build_model("T9", schema, post_activaton="relu")
-    with pytest.raises(SettingError, match="Unknown activation 'relux'. Did you mean 'relu'"):
+    with pytest.raises(SettingError, match=r"Unknown activation 'relux'\. Did you mean 'relu'"):
         activation("relux")
     with pytest.raises(SettingError, match="Unknown loss"):
         build_model("T9", schema, loss="self-ensembl", passes=2)

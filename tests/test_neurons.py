@@ -155,7 +155,7 @@ def test_gradient_equals_finite_differences(name: str) -> None:
     torch.manual_seed(2)
     layer = NeuronLayer(FORMATS[name], 4).double()
     x = torch.randn(3, 4, dtype=torch.float64, requires_grad=True)
-    weights = [parameter for parameter in layer.parameters()]
+    weights = list(layer.parameters())
     assert torch.autograd.gradcheck(lambda a, *_: layer(a, a), (x, *weights))
 
 

@@ -286,9 +286,7 @@ def test_cell_table_counts_failed_runs_and_sorts_naturally() -> None:
 
 def test_paired_table() -> None:
     left, right = list(sample(1)), list(sample(2))
-    frame = runs(
-        {"T1.none": left, "T1.relu": right, "T2.none": [0.9] * 5, "T2.relu": [0.9] * 5, "T3.none": left}
-    )
+    frame = runs({"T1.none": left, "T1.relu": right, "T2.none": [0.9] * 5, "T2.relu": [0.9] * 5, "T3.none": left})
     table = tables.paired_table(frame, tables.format_pairs(["T1", "T2", "T3"]))
     assert table.loc["T1", "p"] == pytest.approx(reference.ttest_rel(left, right).pvalue)
     assert list(table["p_holm"][:2]) == pytest.approx(stats.holm(list(table["p"][:2])))
@@ -307,12 +305,8 @@ def test_paired_table_knows_that_a_lower_loss_is_better() -> None:
 
 
 def test_by_seed_refuses_two_runs_of_one_seed() -> None:
-    twice = pd.concat(
-        [runs({"A": [0.9]}, **{"protocol.l2": 0.1}), runs({"A": [0.8]}, **{"protocol.l2": 0.01})]
-    )
-    with pytest.raises(
-        RecordError, match=r"'A' has 2 completed runs with seed 1. They differ in protocol.l2"
-    ):
+    twice = pd.concat([runs({"A": [0.9]}, **{"protocol.l2": 0.1}), runs({"A": [0.8]}, **{"protocol.l2": 0.01})])
+    with pytest.raises(RecordError, match=r"'A' has 2 completed runs with seed 1. They differ in protocol.l2"):
         tables.by_seed(twice)
     with pytest.raises(SettingError, match="Did you mean 'test_auc'"):
         tables.by_seed(runs({"A": [0.9]}), "tset_auc")
@@ -322,9 +316,7 @@ def test_paper_table_has_the_papers_counts(monkeypatch: pytest.MonkeyPatch, tmp_
     table = tables.qnn_table1()
     assert len(table) == 64
     formats = [f"T{i}" for i in range(1, 26)]
-    none, relu = (
-        table.loc[[f"{f}.{a}" for f in formats], "paper_auc_pct"].to_numpy() for a in ("none", "relu")
-    )
+    none, relu = (table.loc[[f"{f}.{a}" for f in formats], "paper_auc_pct"].to_numpy() for a in ("none", "relu"))
     assert [(none > relu).sum(), (none == relu).sum(), (none < relu).sum()] == [16, 2, 7]
     assert table.loc["T19.none", "paper_auc"] == pytest.approx(0.8156)
     agree = (table["paper_auc_pct"] - table["logged_auc_pct"]).abs().max()

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -66,12 +67,22 @@ def test_schedule_and_early_stopping(tiny: CTRDataset) -> None:
     assert result.valid.auc == best == result.epochs[result.best_epoch - 1].valid_auc
 
 
+def seen_by(model: CTRModel, batches: list[Tensor]) -> Callable[[Tensor, Tensor], Tensor]:
+    """Return the model's training loss, which now notes the ids of each batch."""
+    original = model.training_loss
+
+    def noted(ids: Tensor, labels: Tensor) -> Tensor:
+        batches.append(ids)
+        return original(ids, labels)
+
+    return noted
+
+
 def test_two_models_see_the_same_batches(tiny: CTRDataset) -> None:
     seen: dict[str, list[Tensor]] = {"T9": [], "T18": []}
     for name, batches in seen.items():
         model = build_model(name, tiny.schema, seed=5)
-        original = model.training_loss
-        model.training_loss = lambda ids, labels: (batches.append(ids), original(ids, labels))[1]  # type: ignore
+        model.training_loss = seen_by(model, batches)  # type: ignore[method-assign]
         fit(model, tiny, SMALL.replace(max_epochs=2), seed=5)
     assert len(seen["T9"]) == len(seen["T18"]) == 20
     assert all(torch.equal(a, b) for a, b in zip(seen["T9"], seen["T18"], strict=True))
@@ -128,7 +139,7 @@ def test_stages_run_in_order_from_the_best_weights(tiny: CTRDataset, tmp_path: P
     again = TwoStages(tiny.schema)
     repeated = run_stages(again, tiny, protocols, checkpoint_dir=tmp_path)
     assert repeated["head"].epochs == results["head"].epochs, "finished stages are not run again"
-    with pytest.raises(SettingError, match="Unknown stage 'heads'. Did you mean 'head'"):
+    with pytest.raises(SettingError, match=r"Unknown stage 'heads'\. Did you mean 'head'"):
         run_stages(model, tiny, protocols | {"heads": SMALL})
 
 
@@ -173,9 +184,7 @@ def test_sigkill_and_start_again_gives_the_same_bits(tmp_path: Path) -> None:
     assert (steps, cut_steps) == (40, 20), "the second start went on after two epochs"
     assert all(torch.equal(whole[name], cut[name]) for name in whole)
     for a, b in zip(epochs, cut_epochs, strict=True):
-        assert {k: v for k, v in a.items() if "seconds" not in k} == {
-            k: v for k, v in b.items() if "seconds" not in k
-        }
+        assert {k: v for k, v in a.items() if "seconds" not in k} == {k: v for k, v in b.items() if "seconds" not in k}
 
 
 def test_checkpoint_of_other_settings_or_damaged_is_not_used(tiny: CTRDataset, tmp_path: Path) -> None:
@@ -223,7 +232,7 @@ def test_out_of_memory_names_the_setting() -> None:
 def test_protocol_rejects_what_it_does_not_know() -> None:
     assert Protocol.named("qnn", "frappe_x1-rebuilt").embedding_regularizer == 0.1
     assert Protocol.named("bars").embedding_dim == 10
-    with pytest.raises(SettingError, match="Unknown preset 'qn'. Did you mean 'qnn'"):
+    with pytest.raises(SettingError, match=r"Unknown preset 'qn'\. Did you mean 'qnn'"):
         Protocol.named("qn")
     with pytest.raises(SettingError, match="Did you mean 'batch_size'"):
         Protocol.named("qnn", batchsize=3)

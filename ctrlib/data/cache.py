@@ -89,8 +89,5 @@ def _read(path: Path) -> CTRDataset:
     schema = Schema.from_dict(about["schema"])
     if fingerprint(about["name"], about["settings"], schema, arrays) != about["fingerprint"]:
         raise ValueError("the arrays do not have the fingerprint that they were written with")
-    splits = {
-        split: Split(torch.from_numpy(ids), torch.from_numpy(labels))
-        for split, (ids, labels) in arrays.items()
-    }
+    splits = {split: Split(torch.from_numpy(ids), torch.from_numpy(labels)) for split, (ids, labels) in arrays.items()}
     return CTRDataset(about["name"], schema, **splits, fingerprint=about["fingerprint"], notes=about["notes"])

@@ -29,13 +29,9 @@ def check_columns(frame: pd.DataFrame, names: Sequence[str], where: str) -> None
     shown = [str(column) for column in present]
     for name in names:
         if name not in present:
-            raise DataError(
-                f"{where}: no column '{name}'.{nearest(name, shown)} Columns: {', '.join(shown)}."
-            )
+            raise DataError(f"{where}: no column '{name}'.{nearest(name, shown)} Columns: {', '.join(shown)}.")
         if present.count(name) > 1:
-            raise DataError(
-                f"{where}: {present.count(name)} columns are called '{name}'. Rename all but one."
-            )
+            raise DataError(f"{where}: {present.count(name)} columns are called '{name}'. Rename all but one.")
 
 
 def read_labels(cells: pd.Series, where: str) -> NDArray[np.float32]:
@@ -64,9 +60,7 @@ def read_numbers(cells: pd.Series, where: str) -> NDArray[np.float64]:
 
 
 def _to_numbers(cells: pd.Series) -> NDArray[np.float64]:
-    numbers: NDArray[np.float64] = pd.to_numeric(cells, errors="coerce").to_numpy(
-        dtype=np.float64, na_value=np.nan
-    )
+    numbers: NDArray[np.float64] = pd.to_numeric(cells, errors="coerce").to_numpy(dtype=np.float64, na_value=np.nan)
     return numbers
 
 

@@ -73,9 +73,7 @@ def fingerprint(
     arrays: Mapping[str, tuple[NDArray[np.int32], NDArray[np.float32]]],
 ) -> str:
     """Return 16 hex digits over name, settings, schema and the arrays split -> (ids (N, C), labels (N,))."""
-    fields = [
-        [f.name, f.kind, f.max_len, size] for f, size in zip(schema.fields, schema.vocab_sizes, strict=True)
-    ]
+    fields = [[f.name, f.kind, f.max_len, size] for f, size in zip(schema.fields, schema.vocab_sizes, strict=True)]
     digest = hashlib.sha256(json.dumps([name, dict(settings), fields], sort_keys=True).encode())
     for split in SPLITS:
         ids, labels = arrays[split]

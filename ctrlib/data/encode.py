@@ -61,9 +61,7 @@ class Column:
         return sum(int(n) for text, n in zip(self.texts, self.counts, strict=True) if not text)
 
 
-def encode(
-    frames: Mapping[str, pd.DataFrame], fields: Sequence[Field], label: str, min_count: int
-) -> Encoded:
+def encode(frames: Mapping[str, pd.DataFrame], fields: Sequence[Field], label: str, min_count: int) -> Encoded:
     """Encode the tables of the three splits, which `check_frame` has found good."""
     oov: Counts = {split: {} for split in SPLITS}
     missing: Counts = {split: {} for split in SPLITS}

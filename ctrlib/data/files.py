@@ -25,8 +25,7 @@ def local_files(name: str, cards: Mapping[str, Card]) -> dict[str, Path] | None:
     files = {file: folder / file for file in cards[name].checksums}
     if absent := [file for file, path in files.items() if not path.is_file()]:
         raise DataError(
-            f"{folder} lacks {', '.join(absent)}. Add the file, or move the folder away to use the "
-            "official source."
+            f"{folder} lacks {', '.join(absent)}. Add the file, or move the folder away to use the official source."
         )
     for file, path in files.items():
         if not matches(path, cards[name].checksums[file]):

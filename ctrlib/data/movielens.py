@@ -82,10 +82,7 @@ SOURCE = (
     "GroupLens; Harper and Konstan (2015), The MovieLens Datasets: History and Context; "
     "https://grouplens.org/datasets/movielens/"
 )
-LICENCE = (
-    "research use with acknowledgement and citation; no redistribution and no commercial use without "
-    "permission"
-)
+LICENCE = "research use with acknowledgement and citation; no redistribution and no commercial use without permission"
 RELEASE = (
     "The release year is taken from the title and bucketed by decade, which gives 10 distinct values; the "
     "paper's log has 8, by a rule that is not published, so the row counts of this field differ."
@@ -112,9 +109,7 @@ CARDS = {
         read=read_100k,
         min_count=1,
         random_split=True,
-        origin=Wheel(
-            "recbole==1.2.1", "sha256:9c9948202011f37eb0a7c6768129313f00d6403ad221ec940d5e2d5d5f33a407"
-        ),
+        origin=Wheel("recbole==1.2.1", "sha256:9c9948202011f37eb0a7c6768129313f00d6403ad221ec940d5e2d5d5f33a407"),
     ),
     "ml-1m": Card(
         title="MovieLens-1M",

@@ -92,8 +92,7 @@ def unpack(archive: Path, checksums: Mapping[str, str], folder: Path) -> None:
     except (zipfile.BadZipFile, zlib.error, KeyError, EOFError) as error:
         archive.unlink()
         raise DataError(
-            f"{archive.name} is damaged or lacks a file ({error}). It was removed; start again to "
-            "fetch it anew."
+            f"{archive.name} is damaged or lacks a file ({error}). It was removed; start again to fetch it anew."
         ) from error
     except DataError:
         archive.unlink()

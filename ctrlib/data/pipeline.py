@@ -67,17 +67,14 @@ def prepare(recipe: Recipe, read: Callable[[], Frames]) -> CTRDataset:
 
 def _encoded(recipe: Recipe, frames: Frames) -> CTRDataset:
     for table, frame in frames.items():
-        check_frame(
-            frame, recipe.fields, recipe.label, recipe.where.get(table, f"{recipe.name}, {table} split")
-        )
+        check_frame(frame, recipe.fields, recipe.label, recipe.where.get(table, f"{recipe.name}, {table} split"))
     if recipe.random_split:
         frames = random_split(frames["all"], recipe.split_seed, recipe.where.get("all", recipe.name))
     if recipe.rows is not None:
         frames = subset(frames, recipe.rows, recipe.split_seed)
     encoded = encode(frames, recipe.fields, recipe.label, recipe.min_count)
     splits = {
-        split: Split(torch.from_numpy(ids), torch.from_numpy(labels))
-        for split, (ids, labels) in encoded.arrays.items()
+        split: Split(torch.from_numpy(ids), torch.from_numpy(labels)) for split, (ids, labels) in encoded.arrays.items()
     }
     positives = {split: int(labels.sum()) for split, (_, labels) in encoded.arrays.items()}
     notes = {**recipe.settings, "positives": positives, "oov": encoded.oov, "missing": encoded.missing}

@@ -38,16 +38,12 @@ def parse(source: Path | StringIO, where: str, **options: Any) -> pd.DataFrame:
         with warnings.catch_warnings():
             # A line with too many cells is an error, never cut in silence.
             warnings.simplefilter("error", pd.errors.ParserWarning)
-            table: pd.DataFrame = pd.read_csv(
-                source, dtype=str, keep_default_na=False, index_col=False, **options
-            )
+            table: pd.DataFrame = pd.read_csv(source, dtype=str, keep_default_na=False, index_col=False, **options)
             return table
     except pd.errors.EmptyDataError as error:
         raise DataError(f"{where} is empty.") from error
     except (pd.errors.ParserError, pd.errors.ParserWarning, UnicodeDecodeError) as error:
-        raise DataError(
-            f"{where} is not a text table with the same number of cells in each line: {error}"
-        ) from error
+        raise DataError(f"{where} is not a text table with the same number of cells in each line: {error}") from error
 
 
 def _read_parquet(path: Path) -> pd.DataFrame:
@@ -57,8 +53,7 @@ def _read_parquet(path: Path) -> pd.DataFrame:
         return pd.read_parquet(path)
     except ImportError as error:
         raise DataError(
-            f"{path}: reading Parquet needs pyarrow. Install it with 'pip install pyarrow', "
-            "or save the table as CSV."
+            f"{path}: reading Parquet needs pyarrow. Install it with 'pip install pyarrow', or save the table as CSV."
         ) from error
     except (OSError, ValueError) as error:
         raise DataError(f"{path} cannot be read as Parquet: {error}") from error

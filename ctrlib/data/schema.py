@@ -40,9 +40,7 @@ class Field:
         if self.kind not in KINDS:
             raise unknown("field kind", self.kind, KINDS)
         if not isinstance(self.max_len, int) or self.max_len < 1:
-            raise SettingError(
-                f"Field '{self.name}': max_len must be a whole number >= 1, not {self.max_len!r}."
-            )
+            raise SettingError(f"Field '{self.name}': max_len must be a whole number >= 1, not {self.max_len!r}.")
         if self.kind != "sequence" and self.max_len != 1:
             raise SettingError(f"Field '{self.name}': only a sequence may have max_len {self.max_len}.")
         if self.kind == "sequence" and not self.splitter:
@@ -64,9 +62,7 @@ class Schema:
         if twice := sorted({name for name in names if names.count(name) > 1}):
             raise SettingError(f"A field may be named once; named more than once: {', '.join(twice)}.")
         if too_small := [n for n, size in zip(names, self.vocab_sizes, strict=True) if size < 2]:
-            raise SettingError(
-                f"A vocabulary has padding and OOV, so at least 2 rows: {', '.join(too_small)}."
-            )
+            raise SettingError(f"A vocabulary has padding and OOV, so at least 2 rows: {', '.join(too_small)}.")
 
     @property
     def num_fields(self) -> int:

@@ -32,8 +32,7 @@ def subset(frames: Mapping[str, pd.DataFrame], rows: int, seed: int) -> dict[str
     share = min(1.0, rows / max(1, len(frames["train"])))
     kept = {split: max(1, round(share * len(frame))) for split, frame in frames.items()}
     return {
-        split: frame.iloc[np.sort(_permutation(len(frame), seed)[: kept[split]])]
-        for split, frame in frames.items()
+        split: frame.iloc[np.sort(_permutation(len(frame), seed)[: kept[split]])] for split, frame in frames.items()
     }
 
 

@@ -42,9 +42,7 @@ def load_table(
     """
     tables = _named(train, valid, test)
     name = name or (_stem(train) if isinstance(train, str | Path) else "table")
-    checksums = (
-        {} if any(isinstance(table, pd.DataFrame) for table in tables.values()) else _checksums(tables)
-    )
+    checksums = {} if any(isinstance(table, pd.DataFrame) for table in tables.values()) else _checksums(tables)
     where = {
         split: f"{name} ({split} rows)" if isinstance(table, pd.DataFrame) else str(table)
         for split, table in tables.items()
@@ -93,8 +91,7 @@ def _checksums(tables: dict[str, Table]) -> dict[str, str]:
             raise DataError(f"{path}: no such file.")
     # The ending decides how a file is read, so it belongs to the key as well as the content.
     return {
-        f"{split}{''.join(path.suffixes)}": f"sha256:{checksum_of(path, 'sha256')}"
-        for split, path in paths.items()
+        f"{split}{''.join(path.suffixes)}": f"sha256:{checksum_of(path, 'sha256')}" for split, path in paths.items()
     }
 
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -116,21 +118,27 @@ def run_grid(
     todo = [run for run in grid.runs if not _recorded(run, root / run.path)]
     if jobs is None:
         jobs = 1 if device.startswith("cuda") else max(1, (os.cpu_count() or 1) // threads)
-    for _ in _with_bar(_execute(todo, root, device, jobs, threads, backend), len(todo), grid, progress):
-        pass
+    with _bar(len(todo), grid.experiment, progress) as done:
+        _execute(todo, root, device, jobs, threads, backend, done)
     return [read_record(root / run.path) for run in grid.runs]
 
 
 def _execute(
-    todo: list[Run], root: Path, device: str, jobs: int, threads: int, backend: str
-) -> Iterator[Path]:
+    todo: list[Run], root: Path, device: str, jobs: int, threads: int, backend: str, done: Callable[[int], None]
+) -> None:
+    """Make the runs, here or side by side; tell `done` how many are finished."""
     if jobs == 1:
-        yield from (record_run(run, root, device, threads) for run in todo)
+        for count, run in enumerate(todo, start=1):
+            record_run(run, root, device, threads)
+            done(count)
         return
     from joblib import Parallel, delayed
 
-    pool = Parallel(n_jobs=min(jobs, max(1, len(todo))), backend=backend, return_as="generator_unordered")
-    yield from pool(delayed(record_run)(run, root, device, threads) for run in todo)
+    class Pool(Parallel):  # type: ignore[misc]
+        def print_progress(self) -> None:  # joblib calls it after every task, whatever the backend
+            done(self.n_completed_tasks)
+
+    Pool(n_jobs=jobs, backend=backend)(delayed(record_run)(run, root, device, threads) for run in todo)
 
 
 def record_run(run: Run, root: Path, device: str = "cpu", threads: int = 1) -> Path:
@@ -187,11 +195,17 @@ def _check_record(run: Run, record: Record, path: Path) -> None:
             raise SettingError(f"{path} was recorded with another {name}: {record[name]}, wanted {value}.")
 
 
-def _with_bar(done: Iterator[Path], total: int, grid: Grid, progress: bool) -> Iterator[Path]:
-    if not progress or not total:
-        return done
-    try:
-        from tqdm.auto import tqdm
-    except ImportError:
-        return done
-    return iter(tqdm(done, total=total, desc=grid.experiment, unit="run"))
+@contextmanager
+def _bar(total: int, title: str, progress: bool) -> Iterator[Callable[[int], None]]:
+    """Yield a function that sets a progress bar; without tqdm, or on request, it does nothing."""
+    if not progress or not total or find_spec("tqdm") is None:
+        yield lambda count: None
+        return
+    from tqdm.auto import tqdm
+
+    with tqdm(total=total, desc=title, unit="run") as bar:
+
+        def done(count: int) -> None:
+            bar.update(count - bar.n)
+
+        yield done

@@ -23,9 +23,7 @@ def _rows(records: list[Record], source: str) -> pd.DataFrame:
     if table.empty:
         return table
     names = [r["environment"]["device_name"] for r in records]
-    table = table.assign(
-        processor=names, failed=table["status"] == "failed", stale=table["numerics"] != NUMERICS
-    )
+    table = table.assign(processor=names, failed=table["status"] == "failed", stale=table["numerics"] != NUMERICS)
     grouped = table.groupby(["dataset", "processor", "threads"], dropna=False)
     rows = grouped.agg(
         runs=("seed", "size"),

@@ -74,9 +74,7 @@ def set_aside(path: Path) -> Path:
     return target
 
 
-def load_records(
-    experiment: str | None = None, dataset: str | None = None, root: Path | None = None
-) -> list[Record]:
+def load_records(experiment: str | None = None, dataset: str | None = None, root: Path | None = None) -> list[Record]:
     """Return all records of an experiment and a data set (None: of all), ordered by path.
 
     Raises `RecordError` for a damaged record, naming the file.

@@ -318,9 +318,7 @@ def smallest_difference(sd: float, n: int, power: float = 0.8) -> float:
     share nothing), in the metric's own units; so is the answer.
     """
     if n < 2 or not ALPHA < power < 1:
-        raise SettingError(
-            f"n is {n}, power {power}; give at least 2 seeds and a power between {ALPHA} and 1."
-        )
+        raise SettingError(f"n is {n}, power {power}; give at least 2 seeds and a power between {ALPHA} and 1.")
     bound = float(distributions.t.ppf(1 - ALPHA / 2, n - 1))
     # The estimated over the true sd, at 2,000 equally likely values: scipy's noncentral t is NaN far out.
     spread = np.sqrt(distributions.chi2.ppf((np.arange(2000) + 0.5) / 2000, n - 1) / (n - 1))

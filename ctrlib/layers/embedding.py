@@ -33,13 +33,15 @@ class FieldEmbedding(nn.Module):
         e_BCD = F.embedding(ids, self.weight)
         if self.schema.is_flat:
             return e_BCD
-        pooled = [self._field(e_BCD, ids, f) for f in range(self.schema.num_fields)]
-        return torch.stack(pooled, dim=1)  # (B, F, D)
+        widths = [stop - start for start, stop in self.schema.columns]
+        parts = zip(e_BCD.split(widths, dim=1), ids.split(widths, dim=1), self.schema.offsets, strict=True)
+        return torch.stack([_masked_mean(*part) for part in parts], dim=1)  # (B, F, D)
 
-    def _field(self, e_BCD: Tensor, ids: Tensor, field: int) -> Tensor:
-        start, stop = self.schema.columns[field]
-        if stop - start == 1:
-            return e_BCD[:, start]
-        real_BM = (ids[:, start:stop] != self.schema.offsets[field]).to(e_BCD.dtype)
-        total_BD = (e_BCD[:, start:stop] * real_BM[:, :, None]).sum(dim=1)
-        return total_BD / real_BM.sum(dim=1, keepdim=True).clamp(min=1.0)
+
+def _masked_mean(e_BMD: Tensor, ids_BM: Tensor, padding: int) -> Tensor:
+    """Return the mean (B, D) of a field's M vectors over the ids that are not padding; zero without any."""
+    if e_BMD.shape[1] == 1:
+        return e_BMD.squeeze(1)
+    real_BM = (ids_BM != padding).to(e_BMD.dtype)
+    total_BD = (e_BMD * real_BM[:, :, None]).sum(dim=1)
+    return total_BD / real_BM.sum(dim=1, keepdim=True).clamp(min=1.0)

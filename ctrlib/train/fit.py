@@ -128,9 +128,7 @@ def fit(
 class _Trainer:
     """One run: model, optimiser, random streams and progress."""
 
-    def __init__(
-        self, model: CTRModel, data: CTRDataset, protocol: Protocol, seed: int, device: torch.device
-    ) -> None:
+    def __init__(self, model: CTRModel, data: CTRDataset, protocol: Protocol, seed: int, device: torch.device) -> None:
         self.model = model.to(device)
         self.data, self.protocol, self.seed, self.device = data, protocol, seed, device
         trainable = [p for p in model.parameters() if p.requires_grad]
@@ -141,8 +139,7 @@ class _Trainer:
                 module.generator = self.masks
         tables = {id(p) for p in model.embedding_parameters()}
         self.decay = [
-            (p, protocol.embedding_regularizer if id(p) in tables else protocol.network_regularizer)
-            for p in trainable
+            (p, protocol.embedding_regularizer if id(p) in tables else protocol.network_regularizer) for p in trainable
         ]
         self.trainable = trainable
         self.progress = _Progress(protocol.learning_rate)

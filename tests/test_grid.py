@@ -1,0 +1,216 @@
+"""Grids on a data set that the test makes: skip, resume, failures, interruption, verification."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ctrlib.data import CTRDataset
+from ctrlib.errors import RecordError, SettingError
+from ctrlib.lab import Grid, frame, load_records, run_grid, runner, verify
+from ctrlib.lab.search import results, search_table
+from ctrlib.train import Protocol
+
+FAST = Protocol(batch_size=100, max_epochs=2, embedding_dim=4)
+CELLS = {"T9.none": ("T9", {}), "MLP.relu": ("MLP", {"post_activation": "relu", "hidden_width": 8})}
+
+
+@pytest.fixture
+def on_tiny(tiny: CTRDataset, monkeypatch: pytest.MonkeyPatch) -> CTRDataset:
+    """ml-100k stands for the tiny data set, so that nothing is fetched."""
+    monkeypatch.setattr(runner, "dataset", lambda name, min_count, rows: tiny)
+    return tiny
+
+
+def grid(**changes: Any) -> Grid:
+    return Grid("trial").add("ml-100k", CELLS, FAST.replace(**changes), [1, 2])
+
+
+def run(made: Grid, root: Path, **options: Any) -> list[dict[str, Any]]:
+    return run_grid(made, root=root, jobs=1, progress=False, **options)
+
+
+def test_a_record_has_what_design_asks(on_tiny: CTRDataset, tmp_path: Path) -> None:
+    record = run(grid(), tmp_path)[0]
+    assert record["label"] == "T9.none" and record["status"] == "completed"
+    assert record["settings"]["layers"] == 3 and record["settings"]["dropout"] == 0.1, "defaults are written out"
+    assert record["protocol"]["max_gradient_norm"] == 10.0
+    assert record["environment"]["precision"] == "fp32" and record["environment"]["threads"] == 1
+    assert {"torch", "numpy", "python"} <= record["environment"]["versions"].keys()
+    assert len(record["epochs"]) == 2 and record["seconds"]["total"] > 0 and record["peak_memory_mb"] > 0
+    assert record["fingerprint"] == on_tiny.fingerprint and record["numerics"] >= 1 and record["date"]
+
+
+def test_recorded_runs_are_skipped(on_tiny: CTRDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = run(grid(), tmp_path)
+    monkeypatch.setattr(runner, "fit", lambda *a, **k: pytest.fail("a recorded run was made again"))
+    assert run(grid(), tmp_path) == first
+    assert len(list(tmp_path.rglob("seed-*.json"))) == 4
+
+
+def test_other_settings_have_other_paths(on_tiny: CTRDataset, tmp_path: Path) -> None:
+    run(grid(), tmp_path)
+    run(grid(embedding_regularizer=0.5), tmp_path)
+    table = frame(load_records("trial", root=tmp_path))
+    assert len(table) == 8
+    assert len(results(table, "ml-100k", embedding_regularizer=0.5)) == 4
+
+
+def test_a_record_under_the_wrong_name_is_an_error(on_tiny: CTRDataset, tmp_path: Path) -> None:
+    run(grid(), tmp_path)
+    path = next(tmp_path.rglob("seed-1.json"))
+    record = json.loads(path.read_text())
+    record["protocol"]["learning_rate"] = 7.0
+    path.write_text(json.dumps(record))
+    with pytest.raises(SettingError, match="recorded with another protocol"):
+        run(grid(), tmp_path)
+
+
+def test_a_damaged_record_is_kept_and_its_run_made_again(
+    on_tiny: CTRDataset, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first = run(grid(), tmp_path)
+    path = next(tmp_path.rglob("seed-1.json"))
+    path.write_text(path.read_text()[:50])
+    again = run(grid(), tmp_path)
+    assert "cannot be read" in capsys.readouterr().out
+    assert path.with_name("seed-1.json.damaged").exists()
+    assert [r["test"] for r in again] == [r["test"] for r in first], "the same run gives the same bits"
+
+
+def test_failed_runs_are_kept_and_not_tried_again(
+    on_tiny: CTRDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cells = {"T21.none": ("T21", {})}
+    failing = Grid("trial").add("ml-100k", cells, FAST.replace(learning_rate=1e6), [1])
+    (record,) = run(failing, tmp_path)
+    assert record["status"] == "failed" and "Lower the learning rate" in record["error"]
+    monkeypatch.setattr(runner, "fit", lambda *a, **k: pytest.fail("a failed run was tried again"))
+    assert run(failing, tmp_path) == [record]
+    assert frame([record])["test_auc"].isna().all()
+
+
+def test_nothing_starts_when_a_name_is_wrong(tmp_path: Path) -> None:
+    def with_cell(cell: tuple[str, dict[str, Any]], dataset: str = "ml-100k") -> Grid:
+        return Grid("trial").add(dataset, {"a": ("T9", {}), "b": cell}, FAST, [1])
+
+    with pytest.raises(SettingError, match="Unknown model 'T99'"):
+        run(with_cell(("T99", {})), tmp_path)
+    with pytest.raises(SettingError, match="Did you mean 'layers'"):
+        run(with_cell(("T9", {"layer": 2})), tmp_path)
+    with pytest.raises(SettingError, match="Did you mean 'ml-100k'"):
+        run(with_cell(("T9", {}), "ml100k"), tmp_path)
+    twice = Grid("trial").add("ml-100k", CELLS, FAST, [1, 1])
+    with pytest.raises(SettingError, match="the same run twice"):
+        run(twice, tmp_path)
+    assert list(tmp_path.rglob("seed-*")) == []
+
+
+def test_processes_and_one_process_agree(tmp_path: Path) -> None:
+    """With forked processes, which inherit the tiny data set that stands for ml-100k."""
+    found = run_in_subprocess(tmp_path, "print(len(run_grid(grid, jobs=2, backend='multiprocessing', progress=False)))")
+    assert found.returncode == 0, found.stderr
+    assert found.stdout.strip() == "4"
+    parallel = load_records("trial", root=tmp_path / "records")
+    found = run_in_subprocess(tmp_path / "one", "run_grid(grid, jobs=1, progress=False)")
+    assert found.returncode == 0, found.stderr
+    single = load_records("trial", root=tmp_path / "one" / "records")
+    assert [r["test"] for r in parallel] == [r["test"] for r in single]
+
+
+def test_interrupt_keeps_finished_runs_and_the_next_start_goes_on(tmp_path: Path) -> None:
+    process = subprocess.Popen(script(tmp_path, "run_grid(grid, jobs=1)", epochs=4000), env=environment(tmp_path))
+    records = tmp_path / "records"
+    wait_until(lambda: any(records.rglob("seed-*.json")) or process.poll() is not None)
+    process.send_signal(signal.SIGINT)
+    assert process.wait(timeout=60) != 0
+    kept = {path: path.read_bytes() for path in records.rglob("seed-*.json")}
+    assert 1 <= len(kept) < 4
+    found = run_in_subprocess(tmp_path, "run_grid(grid, jobs=1, progress=False)", epochs=4000)
+    assert found.returncode == 0, found.stderr
+    assert len(list(records.rglob("seed-*.json"))) == 4
+    assert all(path.read_bytes() == content for path, content in kept.items()), "finished runs stayed as they were"
+
+
+def test_verify_agrees_with_a_true_record_and_notices_a_false_one(on_tiny: CTRDataset, tmp_path: Path) -> None:
+    run(grid(), tmp_path)
+    checks = verify.verify(4, draw=1, root=tmp_path)
+    assert len(checks) == 4 and all(check.agrees and check.difference == 0.0 for check in checks)
+    for path in tmp_path.rglob("seed-*.json"):
+        record = json.loads(path.read_text())
+        record["test"]["auc"] += 1e-3
+        path.write_text(json.dumps(record))
+    assert not any(check.agrees for check in verify.verify(4, draw=1, root=tmp_path))
+    path.write_text(json.dumps(record | {"fingerprint": "other"}))
+    with pytest.raises(RecordError, match="The record is stale"):
+        verify.check(record | {"fingerprint": "other"}, [record], "cpu", 1)
+
+
+def test_verify_on_another_device_uses_the_spread_over_seeds(on_tiny: CTRDataset, tmp_path: Path) -> None:
+    recorded = run(grid(), tmp_path)
+    elsewhere = [r | {"environment": r["environment"] | {"device_name": "other"}} for r in recorded]
+    found = verify.check(elsewhere[0], elsewhere, "cpu", 1)
+    assert found.agrees and "standard deviations over 2 seeds" in found.rule
+    with pytest.raises(RecordError, match="one seed"):
+        verify.check(elsewhere[0], elsewhere[:1], "cpu", 1)
+
+
+def test_search_table_reads_validation_only(on_tiny: CTRDataset, tmp_path: Path) -> None:
+    searching = Grid("trial")
+    for strength in (0.0, 0.1):
+        protocol = FAST.replace(embedding_regularizer=strength)
+        searching.add("ml-100k", {"search:T9.none": ("T9", {})}, protocol, [0])
+    table = frame(run(searching, tmp_path)).assign(test_auc=float("nan"))
+    found = search_table(table, "protocol.embedding_regularizer")
+    assert found.index[0] == table.sort_values("valid_auc").iloc[-1]["protocol.embedding_regularizer"]
+    with pytest.raises(RecordError, match="No search run"):
+        search_table(table[:0], "protocol.embedding_regularizer")
+
+
+SCRIPT = """
+import sys
+sys.path.insert(0, {tests!r})
+import torch
+from conftest import random_split
+from ctrlib.data import CTRDataset, Field, Schema
+from ctrlib.lab import Grid, run_grid, runner
+from ctrlib.train import Protocol
+g = torch.Generator().manual_seed(0)
+schema = Schema((Field("a"), Field("b"), Field("c")), (7, 9, 5))
+tiny = CTRDataset("tiny", schema, *[random_split(n, schema, g) for n in (600, 200, 200)], "0" * 16, {{}})
+runner.dataset = lambda name, min_count, rows: tiny
+protocol = Protocol(batch_size=100, max_epochs={epochs} // 100 or 2, patience=99, embedding_dim=4)
+cells = {{"T9.none": ("T9", {{}}), "T19.none": ("T19", {{}})}}
+grid = Grid("trial").add("ml-100k", cells, protocol, [1, 2])
+"""
+
+
+def environment(folder: Path) -> dict[str, str]:
+    folders = {"CTRLIB_RECORDS": str(folder / "records"), "CTRLIB_CACHE": str(folder / "cache")}
+    return os.environ | folders | {"OMP_NUM_THREADS": "1"}
+
+
+def script(folder: Path, last: str, epochs: int = 0) -> list[str]:
+    folder.mkdir(parents=True, exist_ok=True)
+    text = SCRIPT.format(tests=str(Path(__file__).parent), epochs=epochs)
+    return [sys.executable, "-c", text + last]
+
+
+def run_in_subprocess(folder: Path, last: str, epochs: int = 0) -> subprocess.CompletedProcess[str]:
+    command = script(folder, last, epochs)
+    return subprocess.run(command, env=environment(folder), capture_output=True, text=True, check=False)
+
+
+def wait_until(condition: Any, seconds: float = 60.0) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "waited too long"
+        time.sleep(0.02)
