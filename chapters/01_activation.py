@@ -225,14 +225,14 @@ if profile == "paper":
 # %% tags=["hide-input"]
 everything = load_records("activation")
 recorded = frame(everything)
-shown = [name for name in RECORDED if name in set(recorded["dataset"])]
+searched = [name for name in RECORDED if name in set(recorded["dataset"])]
 strengths = {
-    name: search_table(recorded[recorded["dataset"] == name], "protocol.embedding_regularizer") for name in shown
+    name: search_table(recorded[recorded["dataset"] == name], "protocol.embedding_regularizer") for name in searched
 }
-chosen = {name: table.index[0] for name, table in strengths.items()}
-second = {name: table.index[1] for name, table in strengths.items()}
-main = {name: results(recorded, name, embedding_regularizer=chosen[name]) for name in shown}
-other = {name: results(recorded, name, embedding_regularizer=second[name]) for name in shown}
+chosen, second = ({name: table.index[k] for name, table in strengths.items()} for k in (0, 1))
+main = {name: results(recorded, name, embedding_regularizer=chosen[name]) for name in searched}
+other = {name: results(recorded, name, embedding_regularizer=second[name]) for name in searched}
+shown = [name for name in searched if len(main[name])]
 for name, table in strengths.items():
     table = (100 * table).reset_index(names="L2 strength")
     display(figure_table(table, formats=dict.fromkeys(table.columns[1:], ".2f"), caption=f"Search on {name}."))
@@ -369,12 +369,10 @@ def agreement(name, side):
     }
 
 
-ranks = pd.DataFrame([agreement(name, side) for name in shown for side in ("none", "relu")])
-figure_table(
-    ranks,
-    formats=dict.fromkeys(ranks.columns[2:], ".2f"),
-    caption="Rank agreement of T1 to T25 and CrossNetV2 with the paper.",
-)
+enough = [name for name in shown if len(by_seed(main[name])) > 6]
+ranks = pd.DataFrame([agreement(name, side) for name in enough for side in ("none", "relu")])
+caption = "Rank agreement of T1 to T25 and CrossNetV2 with the paper."
+figure_table(ranks, formats=dict.fromkeys(ranks.columns[2:], ".2f"), caption=caption)
 
 # %% [markdown]
 # (sec-batch-norm)=

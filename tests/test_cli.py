@@ -1,0 +1,70 @@
+"""The command line: what it prints, what it returns, how it fails."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from ctrlib.cli import main, settings
+from ctrlib.errors import SettingError
+
+
+@pytest.fixture
+def clicks(tmp_path: Path) -> Path:
+    rng = np.random.default_rng(0)
+    table = pd.DataFrame({"shop": rng.integers(0, 9, 400), "hour": rng.integers(0, 5, 400)})
+    table["clicked"] = ((table["shop"] + table["hour"]) % 3 == 0).astype(int)
+    table.to_csv(tmp_path / "clicks.csv", index=False)
+    return tmp_path / "clicks.csv"
+
+
+def test_fit_on_a_table_of_ones_own(clicks: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["fit", "T9", "--table", str(clicks), "--label", "clicked", "--fields", "shop,hour"]
+    assert main([*words, "--protocol", "max_epochs=2", "batch_size=50", "--set", "layers=2"]) == 0
+    out = capsys.readouterr().out
+    assert "epoch   2" in out and "test AUC" in out
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["fit", "T9x"], "Unknown model 'T9x'"),
+        (["fit", "T9", "--dataset", "ml100k"], "Did you mean 'ml-100k'"),
+        (["fit", "T9", "--preset", "qnns"], "Did you mean 'qnn'"),
+        (["run", "activations"], "Did you mean 'activation'"),
+        (["run", "activation", "--profile", "quik"], "Did you mean 'quick'"),
+        (["book", "--profile", "papers"], "Did you mean 'paper'"),
+        (["records", "verify"], "No completed record"),
+    ],
+)
+def test_errors_are_one_line_and_status_1(
+    words: list[str], message: str, clicks: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if words[:2] == ["fit", "T9x"]:
+        words = [*words, "--table", str(clicks), "--label", "clicked", "--fields", "shop,hour"]
+    assert main(words) == 1
+    error = capsys.readouterr().err
+    assert error.startswith("ctrlib: ") and message in error and "Traceback" not in error
+
+
+def test_settings_are_read_as_python_values() -> None:
+    assert settings(["layers=2", "dropout=0.2", "post_activation=relu", "batch_norm=True"]) == {
+        "layers": 2,
+        "dropout": 0.2,
+        "post_activation": "relu",
+        "batch_norm": True,
+    }
+    with pytest.raises(SettingError, match="NAME=VALUE"):
+        settings(["layers"])
+
+
+def test_lists(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["data"]) == 0
+    assert "ml-100k" in capsys.readouterr().out
+    assert main(["records"]) == 0
+    assert "No records yet" in capsys.readouterr().out
+    assert main(["doctor"]) == 0
+    assert "torch" in capsys.readouterr().out
