@@ -27,7 +27,8 @@ class _DropBy16Bits(torch.autograd.Function):
         words = torch.empty((x.numel() + 3) // 4, dtype=torch.int64, device=x.device)
         words.random_(FULL_RANGE, None, generator=generator)  # type: ignore[call-overload]
         bits = words.view(torch.int16)[: x.numel()].view(x.shape)
-        factor = (bits >= dropped_levels - LEVELS // 2).to(x.dtype)
+        factor = torch.empty_like(x)
+        torch.ge(bits, dropped_levels - LEVELS // 2, out=factor)  # 0 or 1, written in one pass
         factor.mul_(LEVELS / (LEVELS - dropped_levels))
         ctx.save_for_backward(factor)
         return x * factor
