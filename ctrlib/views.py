@@ -1,0 +1,114 @@
+"""What chapters show of run records: tables of cells, gaps, verdicts, learning curves.
+
+Each function takes the frame of `ctrlib.lab.records.frame`, or what `ctrlib.lab` made of it, and returns a figure or
+a table of `ctrlib.figures`. AUC is shown in percent, differences of AUC in points of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+
+from ctrlib.figures import Table, curves, figure_table, intervals
+from ctrlib.lab.provenance import learning_curves
+from ctrlib.lab.records import Record
+from ctrlib.lab.search import SEARCH
+from ctrlib.lab.tables import Pair, cell_table, join_paper, paired_table
+
+GAP = "AUC without − with ReLU (points of AUC in %)"
+Columns = Mapping[str, tuple[str, str]]  # column -> heading, format
+
+CELL_COLUMNS: Columns = {
+    "layer": ("layer", ""),
+    "side": ("side", ""),
+    "seeds": ("seeds", ""),
+    "failed": ("failed", ""),
+    "test_auc": ("AUC %", ".2f"),
+    "test_auc_half": ("±", ".2f"),
+    "test_logloss": ("logloss", ".4f"),
+    "test_logloss_half": ("± ", ".4f"),
+    "num_epochs": ("epochs", ".1f"),
+    "epoch_seconds": ("s/epoch", ".1f"),
+    "parameters": ("parameters", ",.0f"),
+    "paper_auc_pct": ("paper AUC %", ".2f"),
+    "paper_logloss": ("paper logloss", ".4f"),
+    "paper_epochs": ("paper epochs", ".0f"),
+}
+GAP_COLUMNS: Columns = {
+    "format": ("format", ""),
+    "reading": ("reading", ""),
+    "left_mean": ("without ReLU", ".4f"),
+    "right_mean": ("with ReLU", ".4f"),
+    "difference": ("difference %", "+.3f"),
+    "low": ("low", "+.3f"),
+    "high": ("high", "+.3f"),
+    "seeds": ("seeds", ""),
+    "p_holm": ("p (Holm)", ".3f"),
+    "outcome": ("outcome", ""),
+}
+VERDICT_COLUMNS: Columns = {
+    "sentence": ("claim", ""),
+    "verdict": ("verdict", ""),
+    "effect": ("effect", ".4f"),
+    "low": ("low", ".4f"),
+    "high": ("high", ".4f"),
+    "paper_effect": ("effect in the paper", ".4f"),
+    "seeds": ("seeds", ""),
+    "reading": ("how it is tested", ""),
+    "compared": ("compared", ""),
+    "remark": ("remark", ""),
+}
+
+
+def table(df: pd.DataFrame, columns: Columns, caption: str) -> Table:
+    """Return those of `columns` that `df` has, with headings and formats."""
+    present = {name: spec for name, spec in columns.items() if name in df}
+    headings = {name: heading for name, (heading, _) in present.items()}
+    formats = {name: digits for name, (_, digits) in present.items() if digits}
+    return figure_table(df[list(present)], formats=formats, headings=headings, caption=caption)
+
+
+def cells(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return one row for each cell: means and half widths of 95 % intervals, with the QNN paper's Table 1 beside."""
+    found = join_paper(cell_table(frame)).reset_index()
+    found["layer"] = found["label"].str.split(".").str[0]
+    found["side"] = found["label"].str.split(".", n=1).str[1]
+    for metric, scale in (("test_auc", 100), ("test_logloss", 1)):
+        found[f"{metric}_half"] = scale * (found[f"{metric}_high"] - found[f"{metric}_low"]) / 2
+        found[metric] *= scale
+    return found
+
+
+def gaps(frame: pd.DataFrame, pairs: Mapping[str, Pair]) -> pd.DataFrame:
+    """Return one row for each pair that is measured: test AUC of the left less the right side, in percent."""
+    found = paired_table(frame, pairs).reset_index(names="format")
+    found[["difference", "low", "high"]] *= 100
+    return found[found["outcome"] != "not measured"]
+
+
+def gap_figure(rows: pd.DataFrame, title: str, color: str | None = None) -> Any:
+    """Draw the gaps of `rows`, the largest on top; the dashed line is no difference."""
+    if color is None:
+        rows = rows.sort_values("difference", ascending=False)
+    axes = {"x_title": GAP, "title": title, "reference": 0.0, "format": ".3f"}
+    return intervals(rows, "difference", "format", "low", "high", color=color, **axes)  # type: ignore[arg-type]
+
+
+def curve_figure(records: Sequence[Record], order: Sequence[str], title: str) -> Any:
+    """Draw validation AUC over epochs, all runs of one layer at a time, with a menu in the given order."""
+    lines = learning_curves([r for r in records if not r["label"].startswith(SEARCH)])
+    parts = lines["label"].str.split(".", n=1)
+    lines["layer"], lines["run"] = parts.str[0], parts.str[1] + ", seed " + lines["seed"].astype(str)
+    rank = {name: number for number, name in enumerate(order)}
+    lines = lines.assign(rank=lines["layer"].map(rank)).sort_values(["rank", "run", "epoch"])
+    return curves(lines, "epoch", "valid_auc", "run", menu="layer", y_title="validation AUC", title=title)
+
+
+def show(figure: Any, caption: str) -> None:
+    """Show a figure and, below it, what to see in it."""
+    from IPython.display import Markdown, display
+
+    figure.show()
+    display(Markdown(f"*{caption}*"))  # type: ignore[no-untyped-call]
