@@ -26,6 +26,7 @@ PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8
 SYMBOLS = ("circle", "diamond", "square", "triangle-up", "cross", "x", "star")
 DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot", "solid")
 INK = "#767676"  # a grey that stands out on white and on black; the book's script sharpens it for each mode
+LONG_TEXT = 50  # characters; longer cells get a column wide enough to read
 FAINT = "rgba(128,128,128,0.3)"
 
 _AXIS = {"gridcolor": FAINT, "zerolinecolor": FAINT, "linecolor": FAINT, "ticks": "", "automargin": True}
@@ -117,6 +118,8 @@ class _Column:
         if self.math:
             formula = html.escape(str(value))
             return f'<td data-text="{formula}"><span class="math notranslate">\\({formula}\\)</span></td>'
+        if not self.numeric and len(str(value)) > LONG_TEXT:
+            kind = ' class="text"'
         sort_by = f' data-value="{value}"' if self.numeric else ""
         return f"<td{kind}{sort_by}>{html.escape(format(value, self.format))}</td>"
 

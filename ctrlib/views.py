@@ -54,10 +54,13 @@ VERDICT_COLUMNS: Columns = {
     "effect": ("effect", ".4f"),
     "low": ("low", ".4f"),
     "high": ("high", ".4f"),
-    "paper_effect": ("effect in the paper", ".4f"),
     "seeds": ("seeds", ""),
+    "paper_effect": ("effect in the paper", ".4f"),
+}
+TEST_COLUMNS: Columns = {
+    "sentence": ("claim", ""),
     "reading": ("how it is tested", ""),
-    "compared": ("compared", ""),
+    "compared": ("what was compared", ""),
     "remark": ("remark", ""),
 }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
@@ -96,6 +97,18 @@ def test_failed_runs_are_kept_and_not_tried_again(
     monkeypatch.setattr(runner, "fit", lambda *a, **k: pytest.fail("a failed run was tried again"))
     assert run(failing, tmp_path) == [record]
     assert frame([record])["test_auc"].isna().all()
+
+
+def test_a_full_disk_stops_the_grid_and_is_no_failed_run(
+    on_tiny: CTRDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*arguments: Any) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("ctrlib.train.checkpoint.os.replace", full)
+    with pytest.raises(RecordError, match="Could not write the checkpoint"):
+        run(grid(), tmp_path)
+    assert list(tmp_path.rglob("seed-*.json")) == []
 
 
 def test_nothing_starts_when_a_name_is_wrong(tmp_path: Path) -> None:

@@ -1,6 +1,6 @@
 """One side of the epoch benchmark: a T9 epoch of ctrlib, in a process of its own.
 
-    python -m ctrlib.bench.ours DATASET THREADS    prints one line of JSON
+python -m ctrlib.bench.ours DATASET THREADS    prints one line of JSON
 """
 
 from __future__ import annotations

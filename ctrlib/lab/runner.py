@@ -16,12 +16,11 @@ from typing import Any
 import torch
 
 from ctrlib.data import CTRDataset, load_dataset
-from ctrlib.errors import CtrlibError, DataError, DeviceError
 from ctrlib.lab.grid import Run
 from ctrlib.lab.records import Record
 from ctrlib.models import build_model
 from ctrlib.paths import cache_dir, root
-from ctrlib.train import NUMERICS, FitResult, fit
+from ctrlib.train import NUMERICS, FitResult, TrainingError, fit
 from ctrlib.train.fit import checked_device
 
 VERSIONS = ("torch", "numpy", "pandas", "scikit-learn")
@@ -30,7 +29,7 @@ VERSIONS = ("torch", "numpy", "pandas", "scikit-learn")
 def make_record(run: Run, *, device: str = "cpu", threads: int = 1) -> Record:
     """Train and score one run; return its record, with status "failed" and the reason when training broke down.
 
-    Data and device errors are raised: they are not a property of the run.
+    Other errors, of data, device or disk, are raised: they are not a property of the run.
     """
     checked_device(device)
     torch.set_num_threads(threads)
@@ -49,10 +48,8 @@ def make_record(run: Run, *, device: str = "cpu", threads: int = 1) -> Record:
             checkpoint_path=checkpoint_path,
             identity=identity,
         )
-    except (DataError, DeviceError):
-        raise
-    except CtrlibError as error:
-        return record | {"status": "failed", "error": f"{type(error).__name__}: {error}"}
+    except TrainingError as error:
+        return record | {"status": "failed", "error": str(error)}
     checkpoint_path.unlink(missing_ok=True)
     return record | _scores(result, device)
 
