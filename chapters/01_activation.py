@@ -224,15 +224,9 @@ def full_grid(data, best, second):
     quick = [name for name in FORMATS if name not in SLOW]
     grid = Grid("activation")
     grid.add(data, cells(quick), protocol(data, best), plan["seeds"])
-    grid.add(
-        data,
-        cells(CONFOUNDED, ".bn", batch_norm=True),
-        protocol(data, best),
-        plan["seeds"],
-    )
-    grid.add(data, cells(quick), protocol(data, second), plan["seeds"][:2])
     grid.add(data, cells(SLOW), protocol(data, best), plan["seeds"][:3])
-    return grid.add(data, cells(SLOW), protocol(data, second), plan["seeds"][:2])
+    grid.add(data, cells(CONFOUNDED, ".bn", batch_norm=True), protocol(data, best), plan["seeds"])
+    return grid.add(data, cells(FORMATS), protocol(data, second), plan["seeds"][:2])
 
 
 if profile == "paper":

@@ -15,33 +15,44 @@ import torch
 from torch import Tensor, nn
 
 
-def distinct_pairs(x: Tensor, first: Tensor, second: Tensor) -> Tensor:
-    """Return the products x_i x_j of x (B, d) over the pairs (first, second), shape (B, P)."""
-    return x.index_select(1, first) * x.index_select(1, second)
+def distinct_pairs(x_dB: Tensor) -> Tensor:
+    """Return the products x_i x_j with i <= j of x, one row for each pair: (d, B) -> (P, B).
+
+    Pairs are ordered by i, then j. With the batch last, the pairs of one i are a block of contiguous rows.
+    """
+    width, batch = x_dB.shape
+    pairs_PB = x_dB.new_empty(width * (width + 1) // 2, batch)
+    for i, block in enumerate(_blocks(pairs_PB, width)):
+        torch.mul(x_dB[i:], x_dB[i], out=block)
+    return pairs_PB
+
+
+def _blocks(pairs_PB: Tensor, width: int) -> tuple[Tensor, ...]:
+    """Return for each i the rows of its pairs, (d - i, B)."""
+    return pairs_PB.split(list(range(width, 0, -1)))
 
 
 class _PairProduct(torch.autograd.Function):
-    """out (B, K) = pairs(x) (B, P) @ weight (P, K)."""
+    """out (B, K) = pairs(x)^T (B, P) @ weight (P, K)."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, first: Tensor, second: Tensor) -> Tensor:
-        ctx.save_for_backward(x, weight, first, second)
-        return distinct_pairs(x, first, second) @ weight
+    def forward(ctx: Any, x: Tensor, weight: Tensor) -> Tensor:
+        ctx.save_for_backward(x, weight)
+        return distinct_pairs(x.t().contiguous()).t() @ weight
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, None, None]:
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor]:
         (gradient_BK,) = gradients
-        x, weight, first, second = ctx.saved_tensors
-        batch, width = x.shape
-        pairs_BP = distinct_pairs(x, first, second)
-        weight_gradient = pairs_BP.t() @ gradient_BK
-        torch.mm(gradient_BK, weight.t(), out=pairs_BP)  # now the gradient of each pair product
-        square = torch.zeros(width, width, dtype=torch.int64, device=x.device)
-        square[first, second] = torch.arange(len(first), device=x.device)
-        square = torch.maximum(square, square.t())  # (d, d): the pair that holds (i, j)
-        full = pairs_BP.index_select(1, square.flatten()).view(batch, width, width)
-        full.diagonal(dim1=1, dim2=2).mul_(2.0)  # x_i appears twice in x_i x_i
-        return torch.bmm(full, x[:, :, None]).squeeze(2), weight_gradient, None, None
+        x, weight = ctx.saved_tensors
+        x_dB = x.t().contiguous()
+        pairs_PB = distinct_pairs(x_dB)
+        weight_gradient = pairs_PB @ gradient_BK
+        torch.mm(weight, gradient_BK.t(), out=pairs_PB)  # now the gradient of each pair
+        x_gradient = torch.zeros_like(x_dB)
+        for i, block in enumerate(_blocks(pairs_PB, len(x_dB))):
+            x_gradient[i:].addcmul_(block, x_dB[i])
+            x_gradient[i] += block.mul_(x_dB[i:]).sum(dim=0)  # x_i appears twice in x_i x_i
+        return x_gradient.t(), weight_gradient
 
 
 class Bilinear(nn.Module):
@@ -70,5 +81,5 @@ class Bilinear(nn.Module):
 
     def forward(self, x: Tensor, same: Tensor | None = None) -> Tensor:
         """Return B(x, x); the second argument exists so that formats can be written B(x, x)."""
-        out = _PairProduct.apply(x, self.pair_weight(), self.first, self.second)  # type: ignore[no-untyped-call]
+        out = _PairProduct.apply(x, self.pair_weight())  # type: ignore[no-untyped-call]
         return out + self.bias  # type: ignore[no-any-return]
