@@ -76,7 +76,7 @@ def parser() -> argparse.ArgumentParser:
 
     claims = commands.add_parser("claims", help="print the verdicts on an experiment's claims")
     claims.add_argument("experiment", nargs="?", default="activation")
-    claims.add_argument("--dataset", default="frappe_x1-rebuilt")
+    claims.add_argument("--dataset", default="ml-100k")
     claims.set_defaults(command=run_claims)
 
     bench = commands.add_parser("bench", help="measure epochs, beside a peer where it is installed")
@@ -209,9 +209,14 @@ def run_claims(options: argparse.Namespace) -> int:
     """Print the verdicts that the records give."""
     from ctrlib.lab.claims import evaluate_claims
     from ctrlib.lab.records import frame, load_records
+    from ctrlib.lab.search import chosen_strength, results
 
     table = frame(load_records(options.experiment, options.dataset))
-    print(evaluate_claims(table, options.experiment, options.dataset).to_string(index=False))
+    strength = chosen_strength(table, options.dataset)
+    runs = results(table, options.dataset, embedding_regularizer=strength)
+    verdicts = evaluate_claims(runs, options.experiment, options.dataset)
+    for claim in verdicts.itertuples():
+        print(f"{claim.verdict:40} {claim.id}\n    {claim.sentence}\n    {claim.compared}")
     return 0
 
 

@@ -38,6 +38,7 @@ def test_fit_on_a_table_of_ones_own(clicks: Path, capsys: pytest.CaptureFixture[
         (["run", "activation", "--profile", "quik"], "Did you mean 'quick'"),
         (["book", "--profile", "papers"], "Did you mean 'paper'"),
         (["records", "verify"], "No completed record"),
+        (["claims"], "No search run is recorded"),
     ],
 )
 def test_errors_are_one_line_and_status_1(
@@ -59,6 +60,13 @@ def test_settings_are_read_as_python_values() -> None:
     }
     with pytest.raises(SettingError, match="NAME=VALUE"):
         settings(["layers"])
+
+
+def test_claims_prints_a_verdict_for_each(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.delenv("CTRLIB_RECORDS")
+    assert main(["claims", "activation", "--dataset", "ml-100k"]) == 0
+    out = capsys.readouterr().out
+    assert "mlp-collapses" in out and "share-without-relu" in out
 
 
 def test_lists(capsys: pytest.CaptureFixture[str]) -> None:

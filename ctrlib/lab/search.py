@@ -24,6 +24,12 @@ def search_table(frame: pd.DataFrame, column: str) -> pd.DataFrame:
     return table.sort_values("mean", ascending=False, na_position="last")
 
 
+def chosen_strength(frame: pd.DataFrame, dataset: str) -> float:
+    """Return the L2 strength of the embedding table that the recorded search on `dataset` puts first."""
+    table = search_table(frame[frame["dataset"] == dataset], "protocol.embedding_regularizer")
+    return float(table.index[0])
+
+
 def results(frame: pd.DataFrame, dataset: str, **settings: object) -> pd.DataFrame:
     """Return the runs of one data set that are no search runs and have the given values.
 

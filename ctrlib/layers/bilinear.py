@@ -29,7 +29,8 @@ def distinct_pairs(x_dB: Tensor) -> Tensor:
 
 def _blocks(pairs_PB: Tensor, width: int) -> tuple[Tensor, ...]:
     """Return for each i the rows of its pairs, (d - i, B)."""
-    return pairs_PB.split(list(range(width, 0, -1)))
+    blocks: tuple[Tensor, ...] = pairs_PB.split(list(range(width, 0, -1)))
+    return blocks
 
 
 class _PairProduct(torch.autograd.Function):
