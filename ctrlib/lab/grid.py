@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -12,56 +10,14 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from ctrlib.errors import RecordError, SettingError
-from ctrlib.lab.records import Record, digest, frame, read_record, set_aside, write_record
+from ctrlib.data import DATASETS
+from ctrlib.errors import RecordError, SettingError, unknown
+from ctrlib.lab.records import Record, read_record, set_aside, write_record
+from ctrlib.lab.run import Run
+from ctrlib.lab.runner import make_record
+from ctrlib.models import MODELS
 from ctrlib.paths import records_dir
 from ctrlib.train import Protocol
-
-
-@dataclass(frozen=True)
-class Run:
-    """One run of one experiment.
-
-    label: the cell of the table that it belongs to. settings: the model's. rows: training rows to keep, None for
-    all. parent: the record (a path under the records folder) that a stage starts from.
-    """
-
-    experiment: str
-    dataset: str
-    label: str
-    model: str
-    settings: dict[str, Any]
-    protocol: Protocol
-    seed: int
-    rows: int | None = None
-    parent: str | None = None
-
-    @property
-    def identity(self) -> dict[str, Any]:
-        """Everything that the run's numbers depend on, except the code."""
-        values = {name: getattr(self, name) for name in ("dataset", "model", "settings", "seed", "rows", "parent")}
-        return values | {"protocol": self.protocol.changes()}
-
-    @property
-    def full_settings(self) -> dict[str, Any]:
-        """The model's settings with every default filled in."""
-        from ctrlib.models import MODELS
-        from ctrlib.models.base import checked
-
-        values = dataclasses.asdict(checked(MODELS[self.model].settings, self.model, self.settings))
-        return dict(json.loads(json.dumps(values)))  # as a record holds them: lists in place of tuples
-
-    @property
-    def path(self) -> Path:
-        """Path of the record under the records folder: EXPERIMENT/DATASET/SETTINGS/seed-N.json.
-
-        SETTINGS is the label and a digest of what differs from the defaults, so that a new setting with a
-        default that changes nothing leaves the paths as they are.
-        """
-        settings = {name: value for name, value in self.identity.items() if name != "seed"}
-        folder = f"{self.label.replace(':', '-')}-{digest(settings)}"
-        return Path(self.experiment, self.dataset, folder, f"seed-{self.seed}.json")
-
 
 Cell = tuple[str, Mapping[str, Any]]
 
@@ -143,26 +99,14 @@ def _execute(
 
 def record_run(run: Run, root: Path, device: str = "cpu", threads: int = 1) -> Path:
     """Make one run, write its record under `root`, and return the record's path."""
-    from ctrlib.lab.runner import make_record
-
     path = root / run.path
     if not path.exists():
         write_record(path, make_record(run, device=device, threads=threads))
     return path
 
 
-def recorded_frame(grid: Grid, root: Path | None = None) -> Any:
-    """Return the frame (see `records.frame`) of those runs of the grid that are recorded."""
-    paths = [(root or records_dir()) / run.path for run in grid.runs]
-    return frame([read_record(path) for path in paths if path.exists()])
-
-
 def _check(grid: Grid) -> None:
     """Fail before the first run when a model, a setting or a data set does not exist."""
-    from ctrlib.data import DATASETS
-    from ctrlib.errors import unknown
-    from ctrlib.models import MODELS
-
     seen: dict[Path, Run] = {}
     for run in grid.runs:
         if run.model not in MODELS:

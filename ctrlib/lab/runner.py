@@ -16,8 +16,8 @@ from typing import Any
 import torch
 
 from ctrlib.data import CTRDataset, load_dataset
-from ctrlib.lab.grid import Run
 from ctrlib.lab.records import Record
+from ctrlib.lab.run import Run
 from ctrlib.models import build_model
 from ctrlib.paths import cache_dir, root
 from ctrlib.train import NUMERICS, FitResult, TrainingError, fit

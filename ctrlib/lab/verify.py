@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from ctrlib.errors import RecordError
-from ctrlib.lab.grid import Run
 from ctrlib.lab.records import Record, load_records
+from ctrlib.lab.run import Run
 from ctrlib.lab.runner import environment, make_record
 from ctrlib.train import Protocol
 

@@ -1,0 +1,56 @@
+"""What one run is: an experiment's cell, a protocol and a seed."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ctrlib.lab.records import digest
+from ctrlib.models import MODELS
+from ctrlib.models.base import checked
+from ctrlib.train import Protocol
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run of one experiment.
+
+    label: the cell of the table that it belongs to. settings: the model's. rows: training rows to keep, None for
+    all. parent: the record (a path under the records folder) that a stage starts from.
+    """
+
+    experiment: str
+    dataset: str
+    label: str
+    model: str
+    settings: dict[str, Any]
+    protocol: Protocol
+    seed: int
+    rows: int | None = None
+    parent: str | None = None
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """Everything that the run's numbers depend on, except the code."""
+        values = {name: getattr(self, name) for name in ("dataset", "model", "settings", "seed", "rows", "parent")}
+        return values | {"protocol": self.protocol.changes()}
+
+    @property
+    def full_settings(self) -> dict[str, Any]:
+        """The model's settings with every default filled in."""
+        values = dataclasses.asdict(checked(MODELS[self.model].settings, self.model, self.settings))
+        return dict(json.loads(json.dumps(values)))  # as a record holds them: lists in place of tuples
+
+    @property
+    def path(self) -> Path:
+        """Path of the record under the records folder: EXPERIMENT/DATASET/SETTINGS/seed-N.json.
+
+        SETTINGS is the label and a digest of what differs from the defaults, so that a new setting with a
+        default that changes nothing leaves the paths as they are.
+        """
+        settings = {name: value for name, value in self.identity.items() if name != "seed"}
+        folder = f"{self.label.replace(':', '-')}-{digest(settings)}"
+        return Path(self.experiment, self.dataset, folder, f"seed-{self.seed}.json")
