@@ -260,7 +260,7 @@ gaps = {n: views.gaps(main[n], PAIRS) for n in searched}
 shown = [n for n in searched if len(gaps[n]) > 1]
 waiting = [n for n in searched if n not in shown]
 if waiting:
-    display(Markdown(f"The table on {', '.join(waiting)} has no runs yet."))
+    display(Markdown(f"On {', '.join(waiting)} too few runs are recorded to show a table yet."))
 
 # %% [markdown]
 # ## All cells
