@@ -382,7 +382,9 @@ for name in shown:
 for name in shown:
     both = gaps[name].merge(views.gaps(other[name], PAIRS), on="format", suffixes=("", "_other"))
     both = both[both["format"] != "MLP"]
-    if len(both):
+    if both.empty:
+        display(Markdown(f"No runs at {second[name]:g} are recorded on {name} yet."))
+    else:
         titles = {"x_title": f"gap at {chosen[name]:g} (%)", "y_title": f"gap at {second[name]:g} (%)"}
         figure = scatter(both, "difference", "difference_other", "format", title=name, **titles)
         views.show(figure, "A format far from the diagonal changes with the L2 strength.")
