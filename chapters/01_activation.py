@@ -226,7 +226,7 @@ def full_grid(data, best, second):
     grid.add(data, cells(quick), protocol(data, best), plan["seeds"])
     grid.add(data, cells(SLOW), protocol(data, best), plan["seeds"][:3])
     grid.add(data, cells(CONFOUNDED, ".bn", batch_norm=True), protocol(data, best), plan["seeds"])
-    return grid.add(data, cells(FORMATS), protocol(data, second), plan["seeds"][:2])
+    return grid.add(data, cells([*quick, *SLOW]), protocol(data, second), plan["seeds"][:2])
 
 
 if profile == "paper":
@@ -393,7 +393,7 @@ for name in shown:
 # ## Made in this build
 #
 # A small part of the grid is run anew whenever this page is built, on MovieLens-100K. Beside it stand the records of the
-# same cells and seeds, so you see whether your machine agrees with ours.
+# same cells and seeds, so you see whether your computer agrees with them.
 
 # %%
 strength = chosen.get(EMBEDDED, 1e-3)

@@ -1,6 +1,6 @@
 """An epoch of ours beside an epoch of FuxiCTR: same data, batch and embedding width, models of like size.
 
-Both sides run in processes of their own and in turn, so that a machine whose speed drifts is fair to both. Each
+Both sides run in processes of their own and in turn, so that a processor whose speed drifts is fair to both. Each
 process trains two epochs and reports the second: the first one warms up.
 """
 
