@@ -502,7 +502,8 @@ def findings(name):
     count = quadratic["outcome"].value_counts().reindex(OUTCOMES, fill_value=0)
     return (
         f"**{name}.** {len(quadratic)} of the 25 formats have runs on both sides, with {quadratic['seeds'].min()} to "
-        f"{quadratic['seeds'].max()} seeds. By a paired test, or the interval alone where there are 3 seeds, {count['better']} are better without ReLU, "
+        f"{quadratic['seeds'].max()} seeds. By a paired test, or the interval alone where there are 3 seeds, "
+        f"{count['better']} are better without ReLU, "
         f"{count['worse']} worse, {count['equivalent']} equivalent and {count['undecided']} undecided. "
         f"The MLP changes by {gap.loc['MLP', 'difference']:+.2f} points of AUC when its ReLU goes. "
         f"That more than half of the formats gain: *{said['share-without-relu']}*. "
