@@ -17,6 +17,7 @@ import pytest
 from ctrlib.data import CTRDataset
 from ctrlib.errors import RecordError, SettingError
 from ctrlib.lab import Grid, frame, load_records, run_grid, runner, verify
+from ctrlib.lab.records import read_record
 from ctrlib.lab.search import results, search_table
 from ctrlib.train import Protocol
 
@@ -63,6 +64,21 @@ def test_other_settings_have_other_paths(on_tiny: CTRDataset, tmp_path: Path) ->
     table = frame(load_records("trial", root=tmp_path))
     assert len(table) == 8
     assert len(results(table, "ml-100k", embedding_regularizer=0.5)) == 4
+
+
+def test_settings_that_only_name_a_default_change_nothing() -> None:
+    cells = {"a": ("T9", {}), "b": ("T9", {"post_activation": "none", "layers": 3, "embedding_dim": 16})}
+    first, second = Grid("trial").add("ml-100k", cells, Protocol(), [1]).runs
+    assert first.identity == second.identity
+
+
+def test_every_stored_record_lies_where_its_run_says() -> None:
+    """So that a grid finds what is recorded, and `records verify` repeats the right run."""
+    folder = Path(__file__).resolve().parent.parent / "data" / "records"
+    paths = sorted(folder.glob("*/*/*/seed-*.json"))
+    assert paths
+    for path in paths:
+        assert verify.run_of(read_record(path)).path == path.relative_to(folder)
 
 
 def test_a_record_under_the_wrong_name_is_an_error(on_tiny: CTRDataset, tmp_path: Path) -> None:

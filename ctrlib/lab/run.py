@@ -35,14 +35,19 @@ class Run:
     @property
     def identity(self) -> dict[str, Any]:
         """Everything that the run's numbers depend on, except the code."""
-        values = {name: getattr(self, name) for name in ("dataset", "model", "settings", "seed", "rows", "parent")}
-        return values | {"protocol": self.protocol.changes()}
+        values = {name: getattr(self, name) for name in ("dataset", "model", "seed", "rows", "parent")}
+        return values | {"settings": self.changed_settings, "protocol": self.protocol.changes()}
 
     @property
     def full_settings(self) -> dict[str, Any]:
         """The model's settings with every default filled in."""
-        values = dataclasses.asdict(checked(MODELS[self.model].settings, self.model, self.settings))
-        return dict(json.loads(json.dumps(values)))  # as a record holds them: lists in place of tuples
+        return _plain(dataclasses.asdict(checked(MODELS[self.model].settings, self.model, self.settings)))
+
+    @property
+    def changed_settings(self) -> dict[str, Any]:
+        """The model's settings that differ from the defaults."""
+        defaults = _plain(dataclasses.asdict(MODELS[self.model].settings()))
+        return {name: value for name, value in self.full_settings.items() if value != defaults[name]}
 
     @property
     def path(self) -> Path:
@@ -54,3 +59,8 @@ class Run:
         settings = {name: value for name, value in self.identity.items() if name != "seed"}
         folder = f"{self.label.replace(':', '-')}-{digest(settings)}"
         return Path(self.experiment, self.dataset, folder, f"seed-{self.seed}.json")
+
+
+def _plain(values: dict[str, Any]) -> dict[str, Any]:
+    """Return the values as a record holds them, with lists in place of tuples."""
+    return dict(json.loads(json.dumps(values)))
