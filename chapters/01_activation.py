@@ -161,7 +161,7 @@ Markdown(
 # The grid has every format with and without ReLU, and 5 seeds a cell. T1, T2 and T6 are slow and get 3. A seed fixes
 # the batches and the first embedding values for all formats alike, so differences are paired.
 #
-# The L2 strength matters more than any format, and the paper gives none for our data. We chose it once, on validation
+# The L2 strength moves every figure, and the paper gives none for our data. We chose it once, on validation
 # rows and with a seed of its own, for T9 without ReLU and the MLP with ReLU together. The whole table is repeated
 # at the strength that came second.
 
@@ -304,7 +304,7 @@ for name in shown:
 for name in shown:
     runs = [r for r in everything if r["dataset"] == name and ".bn" not in r["label"]]
     runs = [r for r in runs if r["protocol"]["embedding_regularizer"] == chosen[name]]
-    caption = "Look for a plateau before the rise, and for the step when the learning rate drops."
+    caption = "Look for how soon a format rises, and for the step when the learning rate drops."
     views.show(views.curve_figure(runs, [*FORMATS], name), caption)
 
 # %% [markdown]
@@ -515,9 +515,9 @@ OUTCOMES = ["better", "worse", "equivalent", "undecided"]
 Markdown("\n\n".join(findings(name) for name in shown if "MLP" in set(gaps[name]["format"])))
 
 # %% [markdown]
-# **A pattern, seen afterwards.** The formats that gain most from a ReLU have something in common: an affine map of the
-# input stands beside the product, summed with it or joined to it. Formats that multiply or gate the input and add only
-# the input itself do not. The table splits the formats by their equation and gives the mean gap of each group.
+# **A pattern, seen afterwards.** Where a test finds a format worse without ReLU, an affine map of the input stands beside
+# the product, summed with it or joined to it. The table splits the formats by their equation and gives the mean gap of
+# each group with its range: there are exceptions on both sides.
 
 # %% tags=["hide-input"]
 AFFINE = ["T1", "T8", "T10", "T11", "T13", "T14", "T15", "T17", "T18", "T20"]
@@ -541,8 +541,9 @@ figure_table(table, formats=dict.fromkeys(["mean", "min", "max"], "+.2f"), capti
 # **What does not transfer.** Criteo has millions of rows and thousands of steps in an epoch; the sets here have tens to
 # hundreds of steps. A format that needs many steps before its products grow from embeddings of size 1e-4 is cut short by a
 # schedule that lowers the learning rate after one epoch without gain. So the *level* of a format here says as much
-# about how soon it gets going as about what it can express, and the L2 strength moves both. The learning curves show
-# it: long plateaus, then a rise. Read the differences between formats with that in mind.
+# about how soon it gets going as about what it can express, and the L2 strength moves both. In the search runs on
+# Frappe, for example, T9 stays near one score for many epochs before it rises, or never rises. Read the differences
+# between formats with that in mind.
 #
 # **How sure are we.** A verdict counts only what its interval shows. Where seeds are missing the table says so. All runs
 # use one split; other splits would add a spread that no seed here shows.
