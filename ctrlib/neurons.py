@@ -25,7 +25,7 @@ import torch
 from torch import Tensor, nn
 
 from ctrlib.errors import SettingError
-from ctrlib.layers import Bilinear
+from ctrlib.layers import Bilinear, add_product
 
 HALF = Fraction(1, 2)
 Widths = tuple[Fraction | int, Fraction | int]
@@ -43,7 +43,7 @@ def _chunks(x: Tensor, count: int) -> tuple[Tensor, ...]:
 
 
 class _Fuse(ast.NodeTransformer):
-    """Turn a * b + c into addcmul(c, a, b), one pass over memory in place of two."""
+    """Turn a * b + c into add_product(c, a, b), one pass over memory in place of two."""
 
     def visit_BinOp(self, node: ast.BinOp) -> ast.AST:
         self.generic_visit(node)
@@ -52,12 +52,12 @@ class _Fuse(ast.NodeTransformer):
             return node
         if not isinstance(product.op, ast.Mult) or isinstance(product.left, ast.Constant):
             return node
-        call = ast.Name("addcmul", ast.Load())
+        call = ast.Name("add_product", ast.Load())
         return ast.Call(call, [node.right, product.left, product.right], [])
 
 
 OPERATIONS: dict[str, Any] = {
-    "addcmul": torch.addcmul,
+    "add_product": add_product,
     "chunks": _chunks,
     "concat": concat,
     "relu": torch.relu,

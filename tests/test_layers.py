@@ -9,7 +9,7 @@ import torch
 
 from ctrlib.data import Field, Schema
 from ctrlib.errors import SettingError
-from ctrlib.layers import Dropout, FieldEmbedding, activation
+from ctrlib.layers import Dropout, FieldEmbedding, activation, add_product
 from ctrlib.losses import consistency, mean_probability_bce, self_ensemble_loss
 from ctrlib.models import build_model
 
@@ -124,3 +124,17 @@ def test_self_ensemble_does_not_overflow() -> None:
     loss = self_ensemble_loss(logits, torch.tensor([1.0, 1.0]))
     loss.backward()
     assert torch.isfinite(loss) and torch.isfinite(logits.grad).all()  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("shape", [(5, 4), (4,)])
+def test_add_product_equals_addcmul_to_the_bit(shape: tuple[int, ...]) -> None:
+    """Values and gradients of c + a * b, for equal shapes and with a broadcast c."""
+    stream = torch.Generator().manual_seed(1)
+    a, b = torch.randn(2, 5, 4, generator=stream)
+    c = torch.randn(shape, generator=stream)
+    found = []
+    for function in (add_product, torch.addcmul):
+        leaves = [x.clone().requires_grad_() for x in (c, a, b)]
+        out = function(*leaves)
+        found.append([out.detach(), *torch.autograd.grad(out.square().sum(), leaves)])
+    assert all(torch.equal(ours, theirs) for ours, theirs in zip(*found, strict=True))

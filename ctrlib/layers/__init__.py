@@ -4,5 +4,6 @@ from ctrlib.layers.bilinear import Bilinear
 from ctrlib.layers.dropout import Dropout
 from ctrlib.layers.embedding import FieldEmbedding
 from ctrlib.layers.initial import ACTIVATIONS, activation, reset_linear_maps
+from ctrlib.layers.products import add_product
 
-__all__ = ["ACTIVATIONS", "Bilinear", "Dropout", "FieldEmbedding", "activation", "reset_linear_maps"]
+__all__ = ["ACTIVATIONS", "Bilinear", "Dropout", "FieldEmbedding", "activation", "add_product", "reset_linear_maps"]

@@ -27,16 +27,21 @@ class _DropBy16Bits(torch.autograd.Function):
         words = torch.empty((x.numel() + 3) // 4, dtype=torch.int64, device=x.device)
         words.random_(FULL_RANGE, None, generator=generator)  # type: ignore[call-overload]
         bits = words.view(torch.int16)[: x.numel()].view(x.shape)
-        factor = torch.empty_like(x)
-        torch.ge(bits, dropped_levels - LEVELS // 2, out=factor)  # 0 or 1, written in one pass
-        factor.mul_(LEVELS / (LEVELS - dropped_levels))
-        ctx.save_for_backward(factor)
-        return x * factor
+        kept = torch.empty_like(x)
+        torch.ge(bits, dropped_levels - LEVELS // 2, out=kept)  # 0 or 1, written in one pass
+        ctx.save_for_backward(kept)
+        ctx.scale = LEVELS / (LEVELS - dropped_levels)
+        return _scaled_product(x, kept, ctx.scale)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
-        (factor,) = ctx.saved_tensors
-        return gradients[0] * factor, None, None
+        (kept,) = ctx.saved_tensors
+        return _scaled_product(gradients[0], kept, ctx.scale), None, None
+
+
+def _scaled_product(x: Tensor, y: Tensor, scale: float) -> Tensor:
+    """Return scale * x * y in one pass over memory."""
+    return torch.addcmul(x.new_zeros(()), x, y, value=scale)
 
 
 class Dropout(nn.Module):
