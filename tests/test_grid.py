@@ -53,7 +53,7 @@ def test_a_record_has_what_design_asks(on_tiny: CTRDataset, tmp_path: Path) -> N
 
 def test_recorded_runs_are_skipped(on_tiny: CTRDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first = run(grid(), tmp_path)
-    monkeypatch.setattr(runner, "fit", lambda *a, **k: pytest.fail("a recorded run was made again"))
+    monkeypatch.setattr(runner, "fit_epochs", lambda *a, **k: pytest.fail("a recorded run was made again"))
     assert run(grid(), tmp_path) == first
     assert len(list(tmp_path.rglob("seed-*.json"))) == 4
 
@@ -110,7 +110,7 @@ def test_failed_runs_are_kept_and_not_tried_again(
     failing = Grid("trial").add("ml-100k", cells, FAST.replace(learning_rate=1e6), [1])
     (record,) = run(failing, tmp_path)
     assert record["status"] == "failed" and "Lower the learning rate" in record["error"]
-    monkeypatch.setattr(runner, "fit", lambda *a, **k: pytest.fail("a failed run was tried again"))
+    monkeypatch.setattr(runner, "fit_epochs", lambda *a, **k: pytest.fail("a failed run was tried again"))
     assert run(failing, tmp_path) == [record]
     assert frame([record])["test_auc"].isna().all()
 

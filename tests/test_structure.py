@@ -15,7 +15,7 @@ ORDER = [
     ["errors", "paths", "seeds"],
     ["data"],
     ["layers"],
-    ["neurons", "losses"],
+    ["neurons", "khatri_rao", "losses"],
     ["models"],
     ["train"],
     ["lab"],

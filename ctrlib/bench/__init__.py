@@ -1,5 +1,6 @@
-"""Measurements of speed: repeated, in turn with a peer, median and spread. Never a limit in a test."""
+"""Measurements of speed: repeated, in turn with peers, median and spread. Never a limit in a test."""
 
-from ctrlib.bench.epoch import measure
+from ctrlib.bench.peers import measure_peers
+from ctrlib.bench.systems import SYSTEMS
 
-__all__ = ["measure"]
+__all__ = ["SYSTEMS", "measure_peers"]

@@ -1,6 +1,6 @@
-"""One side of the epoch benchmark: a T9 epoch of ctrlib, in a process of its own.
+"""One side of the benchmark: ctrlib, in a process of its own.
 
-python -m ctrlib.bench.ours DATASET THREADS    prints one line of JSON
+python -m ctrlib.bench.ours JSON    prints one line of JSON
 """
 
 from __future__ import annotations
@@ -8,43 +8,59 @@ from __future__ import annotations
 import json
 import sys
 import time
+from dataclasses import replace
+from typing import Any
 
 import torch
 
-from ctrlib.data import load_dataset
-from ctrlib.lab.runner import environment, peak_memory_mb
+from ctrlib.bench.systems import System
+from ctrlib.data import CTRDataset, Split, load_dataset
+from ctrlib.lab.runner import peak_memory_mb
 from ctrlib.models import build_model
 from ctrlib.train import Protocol, fit
 from ctrlib.train.fit import Epoch
 
-WARM_UP = 1  # epochs that are not counted
+WARM_UP_BATCHES = 10
 
 
-def main(dataset: str, threads: int) -> None:
-    """Train T9 for a warm-up epoch and one that counts; print seconds of training and of validation."""
-    torch.set_num_threads(threads)
-    protocol = Protocol.named("qnn", dataset, max_epochs=WARM_UP + 1)
+def protocol(system: System) -> Protocol:
+    """Return the protocol of the measured epoch."""
+    return Protocol(
+        batch_size=system.batch_size,
+        embedding_regularizer=system.regularizer,
+        embedding_dim=system.width,
+        min_count=system.min_count,
+        max_epochs=1,
+    )
+
+
+def main(task: dict[str, Any]) -> None:
+    """Train the warm-up batches and then one epoch; print seconds of training and of validation."""
+    torch.set_num_threads(task["threads"])
+    system = System(**task["system"])
+    data = load_dataset(task["dataset"], min_count=system.min_count)
+    model = build_model(system.model, data.schema, seed=1, embedding_dim=system.width, **system.settings)
     started = time.perf_counter()
-    data = load_dataset(dataset, min_count=protocol.min_count)
-    loaded = time.perf_counter() - started
-    model = build_model("T9", data.schema, seed=1, embedding_dim=protocol.embedding_dim)
+    warm = data.train.take(WARM_UP_BATCHES * system.batch_size)
+    fit(model, _with_train(data, warm), protocol(system), seed=2)
     epochs: list[Epoch] = []
-    fit(model, data, protocol, seed=1, on_epoch=epochs.append)
+    fit(model, data, protocol(system), seed=1, on_epoch=epochs.append)
     last = epochs[-1]
     found = {
-        "model": "T9, 3 layers",
+        "side": "ctrlib",
         "parameters": model.num_parameters,
-        "load_seconds": loaded,
         "train_seconds": last.train_seconds,
         "evaluate_seconds": last.evaluate_seconds,
         "valid_auc": last.valid_auc,
-        "rows": data.rows,
-        "batch_size": protocol.batch_size,
+        "warm_up_seconds": time.perf_counter() - started - last.train_seconds - last.evaluate_seconds,
         "peak_memory_mb": peak_memory_mb("cpu"),
-        "environment": environment("cpu", threads),
     }
     print(json.dumps(found))
 
 
+def _with_train(data: CTRDataset, train: Split) -> CTRDataset:
+    return replace(data, train=train)
+
+
 if __name__ == "__main__":
-    main(sys.argv[1], int(sys.argv[2]))
+    main(json.loads(sys.argv[1]))

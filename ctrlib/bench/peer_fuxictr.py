@@ -1,10 +1,10 @@
-"""The other side of the epoch benchmark: FuxiCTR 2.3.10, in a Python of its own, without ctrlib.
+"""One side of the benchmark: FuxiCTR 2.3.10, in a Python of its own, without ctrlib.
 
-    python peer_fuxictr.py DATASET THREADS FOLDER    prints one line of JSON
+    python peer_fuxictr.py JSON    prints one line of JSON
 
-FOLDER/DATASET holds train.npz, valid.npz and feature_map.json, which `ctrlib.bench.epoch` writes. Loader, training
-step, evaluation and their defaults are FuxiCTR's. The model is its CrossNetV2 with three layers and a linear head,
-with as many parameters as T9 with three layers; it has no dropout, which favours this side.
+It reads the arrays that `ctrlib.bench.peers` exports. Loader, training step, evaluation and their defaults are
+FuxiCTR's, and so are the layers of DNN, DCNv2 and the cross network that stands for T9 (of T9's size and work).
+QNN-alpha's layer is the released one, which the library does not have.
 """
 
 from __future__ import annotations
@@ -22,30 +22,69 @@ from typing import Any
 import torch
 from fuxictr.features import FeatureMap  # type: ignore[import-not-found]
 from fuxictr.pytorch.dataloaders import RankDataLoader  # type: ignore[import-not-found]
-from fuxictr.pytorch.layers import CrossNetV2, FeatureEmbedding  # type: ignore[import-not-found]
+from fuxictr.pytorch.layers import CrossNetV2, FeatureEmbedding, MLP_Block  # type: ignore[import-not-found]
 from fuxictr.pytorch.models import BaseModel  # type: ignore[import-not-found]
+from plain_networks import network, self_ensemble  # type: ignore[import-not-found]
+from torch import Tensor, nn
 
-EMBEDDING_DIM, BATCH_SIZE, REGULARIZER = 16, 4096, 0.1
+
+class Crossed(nn.Module):
+    """FuxiCTR's cross network, with its MLP beside it or none, and one affine map."""
+
+    def __init__(self, width: int, layers: int, hidden: list[int]) -> None:
+        super().__init__()
+        self.cross = CrossNetV2(width, layers)
+        self.mlp = MLP_Block(width, hidden) if hidden else None
+        self.head = nn.Linear(width + sum(hidden[-1:]), 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        parts = [self.cross(x)] + ([self.mlp(x)] if self.mlp else [])
+        out: Tensor = self.head(torch.cat(parts, dim=-1))
+        return out
 
 
-class Cross(BaseModel):  # type: ignore[misc]
-    """Embedding, three cross layers, one linear map."""
+def library_network(system: dict[str, Any], num_fields: int) -> nn.Module:
+    """Return the system's network of FuxiCTR's layers where it has them."""
+    width, settings = num_fields * system["width"], system["settings"]
+    match system["name"]:
+        case "T9":
+            return Crossed(width, settings["layers"], [])
+        case "DCNv2":
+            return Crossed(width, settings["cross_layers"], settings["hidden_units"])
+        case "DNN":
+            block: nn.Module = MLP_Block(width, settings["hidden_units"], output_dim=1)
+            return block
+    plain: nn.Module = network(system, num_fields)
+    return plain
 
-    def __init__(self, feature_map: Any, **settings: Any) -> None:
-        super().__init__(feature_map, embedding_regularizer=REGULARIZER, **settings)
-        width = feature_map.num_fields * EMBEDDING_DIM
-        self.embedding_layer = FeatureEmbedding(feature_map, EMBEDDING_DIM)
-        self.cross = CrossNetV2(width, 3)
-        self.fc = torch.nn.Linear(width, 1)
+
+class Model(BaseModel):  # type: ignore[misc]
+    """Embedding and network, with the seconds that training and evaluation take."""
+
+    def __init__(self, feature_map: Any, system: dict[str, Any], **settings: Any) -> None:
+        super().__init__(feature_map, embedding_regularizer=system["regularizer"], **settings)
+        self.system = system
+        self.embedding_layer = FeatureEmbedding(feature_map, system["width"])
+        self.network = library_network(system, feature_map.num_fields)
         self.seconds: dict[str, list[float]] = {"train": [], "evaluate": []}
         self.auc = 0.0
         self.compile("adam", "binary_crossentropy", 1e-3)
         self.reset_parameters()
         self.model_to_device()
 
-    def forward(self, inputs: Any) -> dict[str, torch.Tensor]:
+    def forward(self, inputs: Any) -> dict[str, Tensor]:
         x = self.embedding_layer(self.get_inputs(inputs), flatten_emb=True)
-        return {"y_pred": self.output_activation(self.fc(self.cross(x)))}
+        found = {"y_pred": self.output_activation(self.network(x))}
+        if self.training and self.system["name"] == "QNN-alpha":
+            found["second"] = self.output_activation(self.network(x))
+        return found
+
+    def add_loss(self, return_dict: dict[str, Tensor], y_true: Tensor) -> Tensor:
+        if "second" in return_dict:
+            loss: Tensor = self_ensemble(return_dict["y_pred"], return_dict["second"], y_true)
+        else:
+            loss = super().add_loss(return_dict, y_true)
+        return loss
 
     def train_epoch(self, data_generator: Any) -> None:
         started, before = time.perf_counter(), sum(self.seconds["evaluate"])
@@ -61,39 +100,33 @@ class Cross(BaseModel):  # type: ignore[misc]
         return found
 
 
-def main(dataset: str, threads: int, folder: str) -> None:
-    """Train two epochs; print the second one's seconds of training and of validation."""
-    torch.set_num_threads(threads)
+def main(task: dict[str, Any]) -> None:
+    """Train the warm-up batches and then one epoch; print seconds of training and of validation."""
+    torch.set_num_threads(task["threads"])
     torch.manual_seed(1)
-    data = Path(folder) / dataset
-    feature_map = FeatureMap(dataset, str(data))
-    feature_map.load(str(data / "feature_map.json"), {"embedding_dim": EMBEDDING_DIM})
-    started = time.perf_counter()
-    train, valid = RankDataLoader(
-        feature_map,
-        stage="train",
-        train_data=str(data / "train.npz"),
-        valid_data=str(data / "valid.npz"),
-        batch_size=BATCH_SIZE,
-    )
-    loaded = time.perf_counter() - started
+    system, data = task["system"], Path(task["folder"])
+    feature_map = FeatureMap(data.name, str(data))
+    feature_map.load(str(data / "feature_map.json"), {"embedding_dim": system["width"]})
+    files = {"valid_data": str(data / "valid.npz"), "batch_size": system["batch_size"], "stage": "train"}
+    warm, valid = RankDataLoader(feature_map, train_data=str(data / "warm.npz"), **files)
+    train, valid = RankDataLoader(feature_map, train_data=str(data / "train.npz"), **files)
     with tempfile.TemporaryDirectory() as root:
-        os.makedirs(Path(root) / dataset)
-        model = Cross(feature_map, model_id="cross", model_root=root, metrics=["AUC", "logloss"], verbose=0)
-        model.fit(train, epochs=2, validation_data=valid)
+        os.makedirs(Path(root) / data.name)
+        model = Model(feature_map, system, model_id="m", model_root=root, metrics=["AUC", "logloss"], verbose=0)
+        model.fit(warm, epochs=1, validation_data=valid)
+        model._eval_steps = None  # it was set from the warm-up's length
+        model.fit(train, epochs=1, validation_data=valid)
     found = {
-        "model": "CrossNetV2, 3 layers",
+        "side": "FuxiCTR " + version("fuxictr"),
         "parameters": sum(p.numel() for p in model.parameters()),
-        "load_seconds": loaded,
         "train_seconds": model.seconds["train"][-1],
         "evaluate_seconds": model.seconds["evaluate"][-1],
         "valid_auc": model.auc,
-        "batch_size": BATCH_SIZE,
         "peak_memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
-        "environment": {"versions": {name: version(name) for name in ("fuxictr", "torch", "polars", "numpy")}},
+        "versions": {name: version(name) for name in ("fuxictr", "torch", "polars", "numpy")},
     }
     print(json.dumps(found))
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], int(sys.argv[2]), sys.argv[3])
+    main(json.loads(sys.argv[1]))

@@ -79,6 +79,6 @@ def fingerprint(
         ids, labels = arrays[split]
         # Little-endian, so that the fingerprint does not depend on the processor.
         digest.update(f"{split} {ids.shape}".encode())
-        digest.update(np.ascontiguousarray(ids, dtype="<i4").tobytes())
-        digest.update(np.ascontiguousarray(labels, dtype="<f4").tobytes())
+        digest.update(np.ascontiguousarray(ids, dtype="<i4").reshape(-1).data)  # no copy, for ids may fill a disk
+        digest.update(np.ascontiguousarray(labels, dtype="<f4").data)
     return digest.hexdigest()[:16]

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
@@ -14,7 +15,7 @@ from ctrlib.data import DATASETS
 from ctrlib.errors import RecordError, SettingError, unknown
 from ctrlib.lab.records import Record, read_record, set_aside, write_record
 from ctrlib.lab.run import Run
-from ctrlib.lab.runner import make_record
+from ctrlib.lab.runner import make_record, record_epochs
 from ctrlib.models import MODELS
 from ctrlib.paths import records_dir
 from ctrlib.train import Protocol
@@ -64,7 +65,8 @@ def run_grid(
     """Make every run that is not recorded yet and return the records of all runs of the grid.
 
     jobs: runs side by side; by default one for each core on a CPU, since these runs are small and one thread
-    each is faster than all cores for one, and one on a GPU. backend: any of joblib's, so a Ray or Dask cluster
+    each is faster than all cores for one, and one on a GPU. Several on a GPU share it as streams of one process, an
+    epoch of each in turn, and give the same bits as alone. backend: any of joblib's, so a Ray or Dask cluster
     works. Finished runs stay when the grid is interrupted. A failed run is recorded as such and not tried again;
     a damaged record is set aside under another name and its run made anew. Raises `SettingError` before the first
     run for a model or setting that does not exist.
@@ -88,6 +90,11 @@ def _execute(
             record_run(run, root, device, threads)
             done(count)
         return
+    if device.startswith("cuda"):
+        for count, (run, record) in enumerate(interleaved(todo, device, jobs, threads), start=1):
+            write_record(root / run.path, record)
+            done(count)
+        return
     from joblib import Parallel, delayed
 
     class Pool(Parallel):  # type: ignore[misc]
@@ -95,6 +102,38 @@ def _execute(
             done(self.n_completed_tasks)
 
     Pool(n_jobs=jobs, backend=backend)(delayed(record_run)(run, root, device, threads) for run in todo)
+
+
+def interleaved(runs: Iterable[Run], device: str, jobs: int, threads: int = 1) -> Iterator[tuple[Run, Record]]:
+    """Make `jobs` runs at a time in this process and yield each one with its record as it ends.
+
+    Each run has a stream of its own. While the processor waits for the results of one run's epoch, the device works
+    on the epochs of the others.
+    """
+    waiting = iter(runs)
+    active: list[tuple[Run, Generator[None, None, Record], AbstractContextManager[Any]]] = []
+    while True:
+        for run in itertools.islice(waiting, jobs - len(active)):
+            active.append((run, record_epochs(run, device=device, threads=threads), _stream(device)))
+        if not active:
+            return
+        for entry in list(active):
+            run, epochs, stream = entry
+            try:
+                with stream:
+                    next(epochs)
+            except StopIteration as end:
+                active.remove(entry)
+                yield run, end.value
+
+
+def _stream(device: str) -> AbstractContextManager[Any]:
+    """Return a context that can be entered again and again: a new stream of a GPU, or nothing on a CPU."""
+    if not device.startswith("cuda"):
+        return nullcontext()
+    import torch
+
+    return torch.cuda.stream(torch.cuda.Stream(device))
 
 
 def record_run(run: Run, root: Path, device: str = "cpu", threads: int = 1) -> Path:

@@ -98,11 +98,16 @@ def frame(records: list[Record]) -> pd.DataFrame:
         row["epoch_seconds"] = _epoch_seconds(epochs)
         environment = record.get("environment") or {}
         row |= {"device": environment.get("device"), "threads": environment.get("threads")}
-        row |= {f"settings.{name}": value for name, value in record["settings"].items()}
+        row |= {f"settings.{name}": _hashable(value) for name, value in record["settings"].items()}
         row |= {f"protocol.{name}": value for name, value in record["protocol"].items()}
         rows.append(row)
     columns = None if rows else ["experiment", "dataset", "model", "label", "seed", "status"]
     return pd.DataFrame(rows, columns=columns)
+
+
+def _hashable(value: Any) -> Any:
+    """Return a list as a tuple, so that pandas can group by it."""
+    return tuple(value) if isinstance(value, list) else value
 
 
 def _epoch_seconds(epochs: list[dict[str, float]]) -> float | None:

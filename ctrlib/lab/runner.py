@@ -8,6 +8,7 @@ import platform
 import resource
 import subprocess
 import sys
+from collections.abc import Generator
 from functools import cache, lru_cache
 from importlib.metadata import version
 from pathlib import Path
@@ -20,8 +21,8 @@ from ctrlib.lab.records import Record
 from ctrlib.lab.run import Run
 from ctrlib.models import build_model
 from ctrlib.paths import cache_dir, root
-from ctrlib.train import NUMERICS, FitResult, TrainingError, fit
-from ctrlib.train.fit import checked_device
+from ctrlib.train import NUMERICS, FitResult, TrainingError
+from ctrlib.train.fit import checked_device, drained, fit_epochs
 
 VERSIONS = ("torch", "numpy", "pandas", "scikit-learn")
 
@@ -31,6 +32,11 @@ def make_record(run: Run, *, device: str = "cpu", threads: int = 1) -> Record:
 
     Other errors, of data, device or disk, are raised: they are not a property of the run.
     """
+    return drained(record_epochs(run, device=device, threads=threads))
+
+
+def record_epochs(run: Run, *, device: str = "cpu", threads: int = 1) -> Generator[None, None, Record]:
+    """Do what `make_record` does, and yield after each epoch's work has been handed to the device."""
     checked_device(device)
     torch.set_num_threads(threads)
     data = dataset(run.dataset, run.protocol.min_count, run.rows)
@@ -39,7 +45,7 @@ def make_record(run: Run, *, device: str = "cpu", threads: int = 1) -> Record:
     try:
         model = build_model(run.model, data.schema, seed=run.seed, **run.settings)
         identity = run.identity | {"fingerprint": data.fingerprint, "numerics": NUMERICS}
-        result = fit(
+        result = yield from fit_epochs(
             model,
             data,
             run.protocol,

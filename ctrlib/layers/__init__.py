@@ -1,9 +1,29 @@
-"""Building blocks that no paper here owns: embedding, dropout, bilinear forms, initial values."""
+"""Building blocks that no paper here owns: embedding, MLP, cross network, attention, dropout, initial values."""
 
+from ctrlib.layers.attention import FieldAttention
 from ctrlib.layers.bilinear import Bilinear
+from ctrlib.layers.cin import CIN
+from ctrlib.layers.cross import CrossNetwork
 from ctrlib.layers.dropout import Dropout
 from ctrlib.layers.embedding import FieldEmbedding
+from ctrlib.layers.first_order import FirstOrder
 from ctrlib.layers.initial import ACTIVATIONS, activation, reset_linear_maps
+from ctrlib.layers.mlp import MLP
+from ctrlib.layers.pairwise import pair_sum
 from ctrlib.layers.products import add_product
 
-__all__ = ["ACTIVATIONS", "Bilinear", "Dropout", "FieldEmbedding", "activation", "add_product", "reset_linear_maps"]
+__all__ = [
+    "ACTIVATIONS",
+    "CIN",
+    "MLP",
+    "Bilinear",
+    "CrossNetwork",
+    "Dropout",
+    "FieldAttention",
+    "FieldEmbedding",
+    "FirstOrder",
+    "activation",
+    "add_product",
+    "pair_sum",
+    "reset_linear_maps",
+]

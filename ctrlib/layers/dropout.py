@@ -8,6 +8,8 @@ scaled by the reciprocal of exactly that keep rate, so the expectation is exact.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -19,24 +21,39 @@ LEVELS = 1 << 16  # a position's 16 bits are one of this many equally likely val
 FULL_RANGE = -(1 << 63)  # random_() alone never sets the sign bit: a quarter of the positions would differ
 
 
+def random_words(shape: Sequence[int], device: torch.device, generator: torch.Generator | None) -> Tensor:
+    """Return independent uniform 16-bit integers of any shape."""
+    numel = math.prod(shape)
+    words = torch.empty((numel + 3) // 4, dtype=torch.int64, device=device)
+    words.random_(FULL_RANGE, None, generator=generator)  # type: ignore[call-overload]
+    return words.view(torch.int16)[:numel].view(shape)
+
+
+def kept(words: Tensor, dropped_levels: int, dtype: torch.dtype) -> Tensor:
+    """Return 1 where a position is kept and 0 where it is dropped, as numbers of `dtype`."""
+    mask = torch.empty(words.shape, dtype=dtype, device=words.device)
+    return torch.ge(words, dropped_levels - LEVELS // 2, out=mask)  # written in one pass
+
+
+def kept_scale(dropped_levels: int) -> float:
+    """Return the factor on kept values that leaves the expectation as it was."""
+    return LEVELS / (LEVELS - dropped_levels)
+
+
 class _DropBy16Bits(torch.autograd.Function):
     """Multiply by a random 0 or 1/keep; the same factor multiplies the gradient."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, dropped_levels: int, generator: torch.Generator | None) -> Tensor:
-        words = torch.empty((x.numel() + 3) // 4, dtype=torch.int64, device=x.device)
-        words.random_(FULL_RANGE, None, generator=generator)  # type: ignore[call-overload]
-        bits = words.view(torch.int16)[: x.numel()].view(x.shape)
-        kept = torch.empty_like(x)
-        torch.ge(bits, dropped_levels - LEVELS // 2, out=kept)  # 0 or 1, written in one pass
-        ctx.save_for_backward(kept)
-        ctx.scale = LEVELS / (LEVELS - dropped_levels)
-        return _scaled_product(x, kept, ctx.scale)
+        mask = kept(random_words(x.shape, x.device, generator), dropped_levels, x.dtype)
+        ctx.save_for_backward(mask)
+        ctx.scale = kept_scale(dropped_levels)
+        return _scaled_product(x, mask, ctx.scale)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
-        (kept,) = ctx.saved_tensors
-        return _scaled_product(gradients[0], kept, ctx.scale), None, None
+        (mask,) = ctx.saved_tensors
+        return _scaled_product(gradients[0], mask, ctx.scale), None, None
 
 
 def _scaled_product(x: Tensor, y: Tensor, scale: float) -> Tensor:
@@ -64,6 +81,12 @@ class Dropout(nn.Module):
         if not self.training or self.dropped_levels == 0:
             return x
         return _DropBy16Bits.apply(x, self.dropped_levels, self.generator)  # type: ignore[no-any-return, no-untyped-call]
+
+    def words(self, shape: Sequence[int], device: torch.device) -> Tensor | None:
+        """Return random words for a mask of that shape, or None where nothing is dropped."""
+        if not self.training or self.dropped_levels == 0:
+            return None
+        return random_words(shape, device, self.generator)
 
     def extra_repr(self) -> str:
         return f"rate={self.rate}"

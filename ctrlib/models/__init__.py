@@ -11,7 +11,7 @@ import torch
 from ctrlib import seeds
 from ctrlib.data.schema import Schema
 from ctrlib.errors import unknown
-from ctrlib.models import neuron_network
+from ctrlib.models import autoint, dcn, deepfm, dnn, neuron_network, qnn_alpha, xdeepfm
 from ctrlib.models.base import CTRModel, ModelSettings, checked
 from ctrlib.neurons import FORMATS
 
@@ -26,6 +26,13 @@ class ModelEntry:
 
 MODELS: dict[str, ModelEntry] = {
     name: ModelEntry(neuron_network.NeuronNetworkSettings, neuron_network.build) for name in FORMATS
+} | {
+    "QNN-alpha": ModelEntry(qnn_alpha.QNNAlphaSettings, qnn_alpha.build),
+    "DNN": ModelEntry(dnn.DNNSettings, dnn.build),
+    "DeepFM": ModelEntry(deepfm.DeepFMSettings, deepfm.build),
+    "DCNv2": ModelEntry(dcn.DCNv2Settings, dcn.build),
+    "xDeepFM": ModelEntry(xdeepfm.XDeepFMSettings, xdeepfm.build),
+    "AutoInt": ModelEntry(autoint.AutoIntSettings, autoint.build),
 }
 
 
@@ -43,6 +50,8 @@ def build_model(name: str, schema: Schema, *, seed: int = 0, **settings: Any) ->
         torch.manual_seed(seeds.stream_seed(seed, "weights"))
         model = entry.build(name, schema, values)
     model.embedding.reset(seeds.stream(seed, "embedding"))
+    if model.first_order is not None:
+        model.first_order.embedding.reset(seeds.stream(seed, "first-order"))
     return model
 
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from ctrlib.data.schema import Schema
 from ctrlib.errors import SettingError, unknown
-from ctrlib.layers import FieldEmbedding
+from ctrlib.layers import FieldEmbedding, FirstOrder
 from ctrlib.losses import LOSSES
 
 S = TypeVar("S", bound="ModelSettings")
@@ -51,18 +51,22 @@ def checked(settings: type[S], model: str, values: dict[str, Any]) -> S:
 class CTRModel(nn.Module):
     """Base of every model. ids (B, C) -> logits (B,).
 
-    A subclass defines `interact`, from field vectors (B, F, D) to logits (B,). `training_loss` runs it K times
-    on one look-up, so a second pass costs no second gather. A model trained in stages lists them in `stages` and
-    prepares each one in `start_stage`; `ctrlib.train.run_stages` calls it.
+    A subclass defines `interact`, from field vectors (B, F, D) to logits (B,). One with a first-order term also
+    sets `first_order`, which is added to them. `training_loss` runs `interact` K times on one look-up, so a second
+    pass costs no second gather. A model trained in stages lists them in `stages` and prepares each one in
+    `start_stage`; `ctrlib.train.run_stages` calls it.
     """
 
     stages: tuple[str, ...] = ("train",)
+    capturable: bool = True
+    """Whether a step launches the same kernels every time, so that a GPU can replay it."""
 
     def __init__(self, schema: Schema, settings: ModelSettings) -> None:
         super().__init__()
         self.schema = schema
         self.settings = settings
         self.embedding = FieldEmbedding(schema, settings.embedding_dim)
+        self.first_order: FirstOrder | None = None
 
     @property
     def width(self) -> int:
@@ -73,13 +77,21 @@ class CTRModel(nn.Module):
         """Return logits (B,) from field vectors (B, F, D)."""
         raise NotImplementedError
 
+    def interact_passes(self, e_BFD: Tensor, passes: int) -> Tensor:
+        """Return the logits of K passes over the same field vectors, (K, B)."""
+        return torch.stack([self.interact(e_BFD) for _ in range(passes)])
+
+    def add_first_order(self, ids: Tensor, logits: Tensor) -> Tensor:
+        """Return logits (*, B) with the first-order term of the ids, if the model has one."""
+        return logits if self.first_order is None else logits + self.first_order(ids)
+
     def forward(self, ids: Tensor) -> Tensor:
-        return self.interact(self.embedding(ids))
+        return self.add_first_order(ids, self.interact(self.embedding(ids)))
 
     def training_loss(self, ids: Tensor, labels: Tensor) -> Tensor:
         """Return the loss of one batch, a scalar. Regularisers are the protocol's affair."""
         e_BFD = self.embedding(ids)
-        logits_KB = torch.stack([self.interact(e_BFD) for _ in range(self.settings.passes)])
+        logits_KB = self.add_first_order(ids, self.interact_passes(e_BFD, self.settings.passes))
         return LOSSES[self.settings.loss](logits_KB, labels)
 
     def embedding_parameters(self) -> list[nn.Parameter]:

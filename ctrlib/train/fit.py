@@ -1,29 +1,34 @@
-"""The training loop: tensors resident on the device, one gather a batch, exact AUC after every epoch."""
+"""The training loop: one gather a batch from tensors on the device, exact AUC after every epoch."""
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
+from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
 from ctrlib import seeds
-from ctrlib.data import CTRDataset, Split
+from ctrlib.data import CTRDataset, Split, batches_of
 from ctrlib.errors import CtrlibError, DeviceError
 from ctrlib.layers import Dropout
 from ctrlib.models import CTRModel
 from ctrlib.train import checkpoint
 from ctrlib.train.allocator import keep_freed_memory
-from ctrlib.train.metrics import Scores, auc, logloss
+from ctrlib.train.capture import CapturedStep, Step
+from ctrlib.train.metrics import Scores, check_both_classes, device_auc, device_logloss
+from ctrlib.train.optimiser import ClippedAdam
 from ctrlib.train.protocol import Protocol
 
 EVALUATION_ROWS = 16384  # rows of one batch without gradients
+
+T = TypeVar("T")
 
 
 class TrainingError(CtrlibError):
@@ -107,22 +112,74 @@ def fit(
     `on_epoch` is called after every epoch. Raises `DataError` when the validation split holds one class,
     `DeviceError` for a missing device or too little memory, `TrainingError` when the loss is not finite.
     """
+    return drained(
+        fit_epochs(
+            model,
+            data,
+            protocol,
+            seed=seed,
+            device=device,
+            checkpoint_path=checkpoint_path,
+            identity=identity,
+            on_epoch=on_epoch,
+        )
+    )
+
+
+def fit_epochs(
+    model: CTRModel,
+    data: CTRDataset,
+    protocol: Protocol,
+    *,
+    seed: int = 0,
+    device: str | torch.device = "cpu",
+    checkpoint_path: Path | None = None,
+    identity: dict[str, Any] | None = None,
+    on_epoch: Callable[[Epoch], None] | None = None,
+) -> Generator[None, None, FitResult]:
+    """Do what `fit` does, and yield after each epoch's work has been handed to the device.
+
+    A GPU works on it while the caller turns to another run; on a CPU it is done by then.
+    """
     device = checked_device(device)
     keep_freed_memory()
     for split in (data.valid, data.test):
-        auc(torch.zeros(len(split)), split.labels)  # fail before training, not after
+        check_both_classes(split.labels)  # fail before training, not after
     trainer = _Trainer(model, data.to(device), protocol, seed, device)
     state = checkpoint.load(checkpoint_path, identity or {}) if checkpoint_path else None
     if state is not None:
         trainer.restore(state)
     with out_of_memory_explained():
         while not trainer.progress.finished(protocol):
-            epoch = trainer.epoch()
+            handed_over = trainer.start_epoch()
+            yield
+            epoch = trainer.finish_epoch(handed_over)
             if checkpoint_path:
                 checkpoint.save(checkpoint_path, trainer.state() | {"identity": identity or {}})
             if on_epoch:
                 on_epoch(epoch)
         return trainer.result()
+
+
+def drained(work: Generator[None, None, T]) -> T:
+    """Run a generator to its end and return its value."""
+    while True:
+        try:
+            next(work)
+        except StopIteration as end:
+            value: T = end.value
+            return value
+
+
+@dataclass
+class _HandedOver:
+    """An epoch's results that may still be on their way: scalars on the device, and the clock."""
+
+    number: int
+    rate: float
+    loss: Tensor
+    scores: _DeviceScores
+    clock: _Clock
 
 
 class _Trainer:
@@ -131,57 +188,58 @@ class _Trainer:
     def __init__(self, model: CTRModel, data: CTRDataset, protocol: Protocol, seed: int, device: torch.device) -> None:
         self.model = model.to(device)
         self.data, self.protocol, self.seed, self.device = data, protocol, seed, device
-        trainable = [p for p in model.parameters() if p.requires_grad]
-        self.optimiser = torch.optim.Adam(trainable, lr=protocol.learning_rate, fused=True)
         self.masks = seeds.stream(seed, "dropout", device=device)
         for module in model.modules():
             if isinstance(module, Dropout):
                 module.generator = self.masks
         tables = {id(p) for p in model.embedding_parameters()}
-        self.decay = [
-            (p, protocol.embedding_regularizer if id(p) in tables else protocol.network_regularizer) for p in trainable
+        decay = [
+            (p, protocol.embedding_regularizer if id(p) in tables else protocol.network_regularizer)
+            for p in model.parameters()
+            if p.requires_grad
         ]
-        self.trainable = trainable
+        self.optimiser = ClippedAdam(decay, protocol.learning_rate, protocol.max_gradient_norm)
+        captured = device.type == "cuda" and model.capturable
+        self.step: Step = CapturedStep(self._step, [self.masks]) if captured else self._step
         self.progress = _Progress(protocol.learning_rate)
         self.best = _copy(model)
 
-    def epoch(self) -> Epoch:
-        """Run one epoch and its validation."""
-        number = len(self.progress.epochs) + 1
-        rate = self.progress.learning_rate
-        for group in self.optimiser.param_groups:
-            group["lr"] = rate
-        started = time.perf_counter()
+    def start_epoch(self) -> _HandedOver:
+        """Hand an epoch and its validation to the device."""
+        number, rate = len(self.progress.epochs) + 1, self.progress.learning_rate
+        self.optimiser.set_rate(rate)
+        clock = _Clock(self.device)
         loss = self._train(number)
-        trained = time.perf_counter()
+        clock.mark()
+        scores = _score(self.model, self.data.valid)
+        clock.mark()
+        return _HandedOver(number, rate, loss, scores, clock)
+
+    def finish_epoch(self, work: _HandedOver) -> Epoch:
+        """Wait for an epoch's results and take them in."""
+        loss = float(work.loss)
         if not math.isfinite(loss):
-            raise TrainingError(f"The training loss is {loss} in epoch {number}. Lower the learning rate.")
-        scores = evaluate(self.model, self.data.valid)
-        done = time.perf_counter()
-        epoch = Epoch(number, loss, rate, scores.auc, scores.logloss, trained - started, done - trained)
+            raise TrainingError(f"The training loss is {loss} in epoch {work.number}. Lower the learning rate.")
+        scores = work.scores.read()
+        train_seconds, evaluate_seconds = work.clock.seconds()
+        epoch = Epoch(work.number, loss, work.rate, scores.auc, scores.logloss, train_seconds, evaluate_seconds)
         if self.progress.update(epoch, self.protocol):
             self.best = _copy(self.model)
         return epoch
 
-    def _train(self, number: int) -> float:
+    def _train(self, number: int) -> Tensor:
         """Train on every row once; return the mean loss."""
         self.model.train()
-        train, size = self.data.train, self.protocol.batch_size
-        order = torch.randperm(len(train), generator=seeds.stream(self.seed, "batches", number)).to(self.device)
+        source = batches_of(self.data.train, self.protocol.batch_size, self.device)
         total = torch.zeros((), dtype=torch.float64, device=self.device)
-        for start in range(0, len(train), size):
-            rows = order[start : start + size]
-            total += self._step(train.ids[rows], train.labels[rows]).double() * len(rows)
-        return float(total) / len(train)
+        for ids, labels in source.epoch(seeds.stream(self.seed, "batches", number)):
+            total += self.step(ids, labels).double() * len(labels)
+        return total / source.rows
 
     def _step(self, ids: Tensor, labels: Tensor) -> Tensor:
         self.optimiser.zero_grad()
         loss = self.model.training_loss(ids, labels)
         loss.backward()  # type: ignore[no-untyped-call]
-        for parameter, strength in self.decay:
-            if strength and parameter.grad is not None:
-                parameter.grad.add_(parameter.detach(), alpha=strength)
-        torch.nn.utils.clip_grad_norm_(self.trainable, self.protocol.max_gradient_norm)
         self.optimiser.step()
         return loss.detach()
 
@@ -233,17 +291,60 @@ def predict(model: CTRModel, split: Split) -> Tensor:
     """Return the logits (N,) of a split's rows, in evaluation mode and without gradients."""
     model.eval()
     device = next(model.parameters()).device
-    parts = [model(ids.to(device)) for ids in split.ids.split(EVALUATION_ROWS)]
-    return torch.cat(parts)
+    return torch.cat([model(ids) for ids, _ in batches_of(split, EVALUATION_ROWS, device).epoch()])
 
 
 def evaluate(model: CTRModel, split: Split) -> Scores:
     """Return exact AUC and logloss on a split. Raises `DataError` when the split holds one class."""
+    check_both_classes(split.labels)
+    return _score(model, split).read()
+
+
+def _score(model: CTRModel, split: Split) -> _DeviceScores:
     logits = predict(model, split)
     labels = split.labels.to(logits.device)
-    if not bool(torch.isfinite(logits).all()):
-        raise TrainingError("The model's logits are not finite. Lower the learning rate.")
-    return Scores(auc(logits, labels), logloss(logits, labels))
+    return _DeviceScores(torch.isfinite(logits).all(), device_auc(logits, labels), device_logloss(logits, labels))
+
+
+@dataclass
+class _DeviceScores:
+    """Scores as scalars on the device, which it may still be computing."""
+
+    finite: Tensor
+    auc: Tensor
+    logloss: Tensor
+
+    def read(self) -> Scores:
+        """Wait for the scores."""
+        if not bool(self.finite):
+            raise TrainingError("The model's logits are not finite. Lower the learning rate.")
+        return Scores(float(self.auc), float(self.logloss))
+
+
+class _Clock:
+    """Seconds between marks: the processor's clock, or events in a GPU's own queue."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+        self.marks: list[Any] = []
+        self.mark()
+
+    def mark(self) -> None:
+        """Set a mark after the work handed over so far."""
+        if self.device.type == "cuda":
+            event = torch.cuda.Event(enable_timing=True)
+            event.record()
+            self.marks.append(event)
+        else:
+            self.marks.append(time.perf_counter())
+
+    def seconds(self) -> list[float]:
+        """Return the seconds from each mark to the next; waits for the last one."""
+        pairs = pairwise(self.marks)
+        if self.device.type != "cuda":
+            return [after - before for before, after in pairs]
+        self.marks[-1].synchronize()
+        return [before.elapsed_time(after) / 1000.0 for before, after in pairs]
 
 
 def checked_device(device: str | torch.device) -> torch.device:

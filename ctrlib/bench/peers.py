@@ -1,0 +1,130 @@
+"""Epochs of the same system, data and batch by ctrlib, by a plain PyTorch loop and by FuxiCTR, in turn.
+
+Every side runs in a process of its own: some warm-up batches, then one epoch of training and one evaluation, which
+count. The sides alternate, so that a processor whose speed drifts is fair to all; ratios are formed within a round.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ctrlib.bench.ours import WARM_UP_BATCHES
+from ctrlib.bench.systems import System, system
+from ctrlib.data import DATASETS, load_dataset
+from ctrlib.errors import CtrlibError, SettingError, unknown
+from ctrlib.lab.runner import commit, environment
+from ctrlib.paths import cache_dir, measurements_dir
+
+HERE = Path(__file__).parent
+MEASURED = ("train_seconds", "evaluate_seconds", "peak_memory_mb", "valid_auc")
+
+
+def measure_peers(
+    names: Sequence[str], dataset: str, repeats: int, threads: int | None, peer_python: Path | None
+) -> dict[str, Any]:
+    """Measure the systems called `names`, add them to data/measurements/peers.json and return the whole file.
+
+    threads: of every side, default all cores. Without `peer_python`, a Python that has FuxiCTR 2.3.10, that side is
+    left out. Raises `SettingError` for an unknown system or data set, `CtrlibError` when a side fails.
+    """
+    if dataset not in DATASETS:
+        raise unknown("data set", dataset, DATASETS)
+    if repeats < 1:
+        raise SettingError("repeats must be at least 1.")
+    threads = threads or os.cpu_count() or 1
+    target = measurements_dir() / "peers.json"
+    found: dict[str, Any] = json.loads(target.read_text()) if target.exists() else {}
+    for one in [system(name) for name in names]:
+        found[one.name] = _rounds(one, dataset, repeats, threads, peer_python)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_text(json.dumps(found, indent=1) + "\n", encoding="utf8")
+    return found
+
+
+def _rounds(one: System, dataset: str, repeats: int, threads: int, peer_python: Path | None) -> dict[str, Any]:
+    folder = cache_dir() / "peers" / f"{dataset}-{one.min_count}"
+    export(dataset, one, folder)
+    task = json.dumps({"system": one.to_dict(), "dataset": dataset, "folder": str(folder), "threads": threads})
+    commands = {
+        "ctrlib": [sys.executable, "-m", "ctrlib.bench.ours", task],
+        "plain": [sys.executable, str(HERE / "plain_loop.py"), task],
+    }
+    if peer_python:
+        commands["fuxictr"] = [str(peer_python), str(HERE / "peer_fuxictr.py"), task]
+    runs: dict[str, list[dict[str, Any]]] = {side: [] for side in commands}
+    for _ in range(repeats):
+        for side, command in commands.items():
+            runs[side].append(_run(command, threads))
+    found: dict[str, Any] = {
+        "system": one.to_dict(),
+        "dataset": dataset,
+        "warm_up_batches": WARM_UP_BATCHES,
+        "environment": environment("cpu", threads),
+        "commit": commit(),
+        "sides": {side: _side(those) for side, those in runs.items()},
+    }
+    for side in commands:
+        if side != "ctrlib":
+            pairs = list(zip(runs[side], runs["ctrlib"], strict=True))
+            found[f"{side}_over_ctrlib"] = {
+                part: spread([seconds(theirs, part) / seconds(mine, part) for theirs, mine in pairs])
+                for part in ("epoch", "train", "evaluate")
+            }
+    return found
+
+
+def export(dataset: str, one: System, folder: Path) -> None:
+    """Write the encoded data as FuxiCTR's loader reads it: one array for each field, and a feature map."""
+    data = load_dataset(dataset, min_count=one.min_count)
+    schema = data.schema
+    if not schema.is_flat:
+        raise SettingError(f"{dataset} has a multi-valued field; the peers' sides read categorical fields only.")
+    folder.mkdir(parents=True, exist_ok=True)
+    splits = {"train": data.train, "valid": data.valid, "warm": data.train.take(WARM_UP_BATCHES * one.batch_size)}
+    for name, split in splits.items():
+        local = split.ids.numpy() - np.asarray(schema.offsets)
+        columns = {field.name: local[:, k] for k, field in enumerate(schema.fields)}
+        np.savez(folder / f"{name}.npz", label=split.labels.numpy(), **columns)
+    features = [
+        {field.name: {"source": "", "type": "categorical", "padding_idx": 0, "vocab_size": size}}
+        for field, size in zip(schema.fields, schema.vocab_sizes, strict=True)
+    ]
+    totals = {"dataset_id": folder.name, "num_fields": schema.num_fields, "total_features": schema.table_rows}
+    text = json.dumps(totals | {"input_length": schema.num_fields, "labels": ["label"], "features": features})
+    (folder / "feature_map.json").write_text(text)
+
+
+def _run(command: list[str], threads: int) -> dict[str, Any]:
+    limits = {"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
+    done = subprocess.run(command, env=os.environ | limits, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise CtrlibError(f"The benchmark's side {Path(command[-2]).name} failed:\n{done.stderr[-2000:]}")
+    return dict(json.loads(done.stdout.splitlines()[-1]))
+
+
+def seconds(run: dict[str, Any], part: str) -> float:
+    """Return the seconds of a part of an epoch, or of the epoch, training and validation."""
+    if part == "epoch":
+        return seconds(run, "train") + seconds(run, "evaluate")
+    return float(run[f"{part}_seconds"])
+
+
+def _side(runs: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return what all runs share from the last one, and the spread of what differs."""
+    shared = {name: value for name, value in runs[-1].items() if name not in (*MEASURED, "warm_up_seconds")}
+    measured = {name: spread([run[name] for run in runs]) for name in MEASURED}
+    return shared | {"epoch_seconds": spread([seconds(run, "epoch") for run in runs])} | measured
+
+
+def spread(values: Sequence[float]) -> dict[str, Any]:
+    """Return median, minimum, maximum and number of the values."""
+    return {"median": statistics.median(values), "min": min(values), "max": max(values), "repeats": len(values)}

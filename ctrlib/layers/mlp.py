@@ -1,0 +1,48 @@
+"""The multilayer perceptron block that every deep model here uses."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+from torch import Tensor, nn
+
+from ctrlib.layers.dropout import Dropout
+from ctrlib.layers.initial import activation
+
+
+class MLP(nn.Module):
+    r"""x (B, h_0) -> (B, h_L), or with `head` -> logits (B,).
+
+    $$h_l = \mathrm{Drop}\big(\phi(\mathrm{BN}(W_l h_{l-1} + b_l))\big),\qquad z = w^\top h_L + b$$
+
+    Parameters: $\sum_l (h_{l-1} + 1) h_l$, with batch norm $2 \sum_l h_l$ more, with the head $h_L + 1$ more.
+
+    widths: $h_1 .. h_L$; none leaves x as it is. nonlinearity: a name in `ACTIVATIONS`. Raises `SettingError` for
+    an unknown one.
+    """
+
+    def __init__(
+        self,
+        in_width: int,
+        widths: Sequence[int],
+        *,
+        nonlinearity: str = "relu",
+        batch_norm: bool = False,
+        dropout: float = 0.0,
+        head: bool = False,
+    ) -> None:
+        super().__init__()
+        sizes = [in_width, *widths]
+        self.out_width = sizes[-1]
+        self.linears = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise(sizes))
+        norm = nn.BatchNorm1d if batch_norm else nn.Identity
+        self.norms = nn.ModuleList(norm(width) for width in widths)
+        self.activations = nn.ModuleList(activation(nonlinearity) for _ in widths)
+        self.dropout = Dropout(dropout)
+        self.head = nn.Linear(self.out_width, 1) if head else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        for linear, norm, act in zip(self.linears, self.norms, self.activations, strict=True):
+            x = self.dropout(act(norm(linear(x))))
+        return x if self.head is None else self.head(x).squeeze(1)

@@ -1,0 +1,71 @@
+"""DCNv2: a cross network with an MLP beside it or behind it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from ctrlib.data.schema import Schema
+from ctrlib.errors import SettingError, unknown
+from ctrlib.layers import CrossNetwork, reset_linear_maps
+from ctrlib.models.base import CTRModel
+from ctrlib.models.dnn import DNNSettings
+
+STRUCTURES = ("parallel", "stacked")
+
+
+@dataclass(frozen=True)
+class DCNv2Settings(DNNSettings):
+    """cross_layers: C. structure: "parallel" puts the MLP beside the cross network, "stacked" on its output.
+
+    Without hidden units the MLP is left out, which gives CrossNetV2. dropout acts in the MLP alone.
+    """
+
+    cross_layers: int = 3
+    structure: str = "parallel"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.structure not in STRUCTURES:
+            raise unknown("structure", self.structure, STRUCTURES)
+        if self.cross_layers < 1:
+            raise SettingError(f"cross_layers is {self.cross_layers}; a cross network needs at least 1.")
+
+
+class DCNv2(CTRModel):
+    r"""Logits (B,), with the cross network $c$ of C layers.
+
+    $$z_{parallel} = w^\top \big[c(x) \,\|\, \mathrm{MLP}(x)\big] + b,\qquad
+      z_{stacked} = w^\top \mathrm{MLP}(c(x)) + b$$
+
+    Parameters: $VD + C(d^2 + d) + \sum_l (h_{l-1} + 1) h_l + h_L + 1$, with batch norm $2 \sum_l h_l$ more, and
+    parallel $d$ more. Source: Wang, Shivanna, Cheng, Jain, Lin, Hong, Chi, "DCN V2", The Web Conference 2021,
+    without its low-rank mixture. Both of our papers use the parallel form.
+    """
+
+    settings: DCNv2Settings
+
+    def __init__(self, schema: Schema, settings: DCNv2Settings) -> None:
+        super().__init__(schema, settings)
+        self.cross = CrossNetwork(self.width, settings.cross_layers)
+        self.mlp = settings.mlp(self.width, head=False) if settings.hidden_units else None
+        width = self.width if self.mlp is None else self.mlp.out_width
+        if self.mlp is not None and settings.structure == "parallel":
+            width += self.width
+        self.head = nn.Linear(width, 1)
+        reset_linear_maps(self)
+
+    def interact(self, e_BFD: Tensor) -> Tensor:
+        x = e_BFD.flatten(1)
+        state = self.cross(x)
+        if self.mlp is not None:
+            parallel = self.settings.structure == "parallel"
+            state = torch.cat([state, self.mlp(x)], dim=1) if parallel else self.mlp(state)
+        return self.head(state).squeeze(1)  # type: ignore[no-any-return]
+
+
+def build(name: str, schema: Schema, settings: DCNv2Settings) -> DCNv2:
+    """Return a DCNv2."""
+    return DCNv2(schema, settings)

@@ -1,0 +1,146 @@
+"""The baselines against small models of public code: probabilities and numbers of trainable weights.
+
+Fixtures hold one table for each field; here they are the rows of one table.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from golden_files import arrays, assert_close, cases, double
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ctrlib.data import Field, Schema
+from ctrlib.layers import ACTIVATIONS
+from ctrlib.models import MODELS, CTRModel, build_model
+
+NAME = "peer_models"
+CASES = cases(NAME)
+
+# The fixture's module -> ours; its case names tell apart settings of one module.
+SYSTEMS = {name: name for name in ("DNN", "DeepFM", "DCNv2", "xDeepFM", "AutoInt")}
+
+# The fixture's name of a setting -> ours. What is not here has no counterpart and is dealt with in `our_settings`.
+SETTINGS = {
+    "hidden_units": "hidden_units",
+    "dnn_hidden_units": "hidden_units",
+    "hidden_activations": "activation",
+    "dnn_activations": "activation",
+    "net_dropout": "dropout",
+    "batch_norm": "batch_norm",
+    "num_cross_layers": "cross_layers",
+    "cin_hidden_units": "cin_units",
+    "attention_layers": "attention_layers",
+    "attention_dim": "attention_dim",
+    "num_heads": "heads",
+    "use_residual": "residual",
+    "use_scale": "scaled",
+    "use_wide": "wide",
+    "layer_norm": "layer_norm",
+}
+
+# Beginnings of the fixture's weight names -> ours, the first that fits.
+RENAMED = [
+    (r"embedding_layer\.", "embedding."),
+    (r"(fm\.)?lr_layer\.embedding_layer\.", "first_order.embedding."),
+    (r"(fm\.)?lr_layer\.bias", "first_order.bias"),
+    (r"(parallel_|stacked_)?dnn\.", "mlp."),
+    (r"crossnet\.cross_layers\.", "cross.layers."),
+    (r"cin\.cin_layer\.layer_", "cin.layers."),
+    (r"cin\.fc\.", "cin.head."),
+    (r"self_attention\.", "attention."),
+    (r"fc\.", "head."),
+]
+ATTENTION = {"W_q": "query", "W_k": "key", "W_v": "value", "W_res": "residual", "layer_norm": "norm"}
+
+
+def our_settings(values: dict[str, Any]) -> dict[str, Any]:
+    """Translate a case's settings; skip the test for an option that is not offered here."""
+    config = dict(values)
+    settings: dict[str, Any] = {}
+    if structure := config.pop("model_structure", None):
+        stacked, parallel = config.pop("stacked_dnn_hidden_units"), config.pop("parallel_dnn_hidden_units")
+        units = {"parallel": parallel, "stacked": stacked, "crossnet_only": []}
+        if structure not in units:
+            pytest.skip(f"DCNv2 is not offered with the structure {structure}")
+        settings["hidden_units"] = units[structure]
+        settings["structure"] = "stacked" if structure == "stacked" else "parallel"
+        low_rank = [config.pop(name) for name in ("use_low_rank_mixture", "low_rank", "num_experts")]
+        if low_rank[0]:
+            pytest.skip("DCNv2 is not offered with a low-rank mixture")
+    settings |= {SETTINGS[name]: value for name, value in config.items()}
+    settings["activation"] = (settings.get("activation") or "none").lower()
+    if settings["activation"] not in ACTIVATIONS:
+        pytest.skip(f"the activation {settings['activation']} is not offered")
+    return settings
+
+
+def our_weights(theirs: dict[str, NDArray[Any]], layers: int) -> dict[str, Tensor]:
+    """Translate names; join the fields' tables and count an MLP's maps and norms (`layers`, then a head)."""
+    renamed = {}
+    for name, value in theirs.items():
+        pattern, ours = next(((p, o) for p, o in RENAMED if re.match(p, name)), ("", ""))
+        renamed[re.sub(f"^{pattern}", ours, name)] = value
+    tables: dict[str, dict[int, NDArray[Any]]] = {}
+    weights: dict[str, Tensor] = {}
+    for name, value in renamed.items():
+        if found := re.match(r"(.*embedding)\..*embedding_layers\.f(\d+)\.weight", name):
+            tables.setdefault(found[1], {})[int(found[2])] = value
+        elif found := re.match(r"cin\.layers\.(\d+)\.(.*)", name):
+            weights[f"cin.layers.{int(found[1]) - 1}.{found[2]}"] = double(
+                value.squeeze(2) if value.ndim == 3 else value
+            )
+        elif found := re.match(r"(attention\.\d+)\.(\w+)\.(.*)", name):
+            weights[f"{found[1]}.{ATTENTION[found[2]]}.{found[3]}"] = double(value)
+        elif not name.startswith("mlp."):
+            weights[name] = double(value)
+    for name, fields in tables.items():
+        weights[f"{name}.weight"] = double(np.concatenate([fields[k] for k in sorted(fields)]))
+    return weights | mlp_weights(renamed, layers)
+
+
+def mlp_weights(renamed: dict[str, NDArray[Any]], layers: int) -> dict[str, Tensor]:
+    """Number maps and norms by themselves: their positions in the fixture count activations and dropouts too."""
+    positions = sorted({int(found[1]) for name in renamed if (found := re.match(r"mlp\.mlp\.(\d+)\.", name))})
+    maps = [p for p in positions if renamed[f"mlp.mlp.{p}.weight"].ndim == 2]
+    names = {p: "head" if k == layers else f"linears.{k}" for k, p in enumerate(maps)}
+    names |= {p: f"norms.{k}" for k, p in enumerate(p for p in positions if p not in maps)}
+    found = {}
+    for name, value in renamed.items():
+        if name.startswith("mlp."):
+            position, kind = name.removeprefix("mlp.mlp.").split(".", 1)
+            found[f"mlp.{names[int(position)]}.{kind}"] = double(value)
+    return found
+
+
+def model_of(case: str) -> CTRModel:
+    """Return our model with the case's weights; skip when the system is not built."""
+    values = CASES[case]
+    system = SYSTEMS.get(values["module"])
+    if system not in MODELS:
+        pytest.skip(f"{case}: no system here is {values['class_name']} yet")
+    sizes = tuple(values["vocab_sizes"])
+    schema = Schema(tuple(Field(f"f{k}") for k in range(len(sizes))), sizes)
+    settings = our_settings(values["config"])
+    model = build_model(system, schema, embedding_dim=values["embedding_dim"], **settings).double().eval()
+    weights = our_weights(arrays(NAME, f"{case}/w/"), len(settings["hidden_units"]))
+    assert model.state_dict().keys() == weights.keys()
+    model.load_state_dict(weights)
+    return model
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_golden_probability(case: str) -> None:
+    model, values = model_of(case), arrays(NAME, f"{case}/")
+    ids = torch.from_numpy(values["ids"]) + torch.tensor(model.schema.offsets)
+    assert_close(torch.sigmoid(model(ids)), values["probability"], f"{case} probability")
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_golden_trainable_weights(case: str) -> None:
+    assert model_of(case).num_parameters == CASES[case]["trainable_parameters"]
