@@ -79,11 +79,14 @@ def parser() -> argparse.ArgumentParser:
     claims.add_argument("--dataset", default="ml-100k")
     claims.set_defaults(command=run_claims)
 
-    bench = commands.add_parser("bench", help="measure epochs, beside a peer where it is installed")
-    bench.add_argument("--dataset", default="frappe_x1-rebuilt")
+    bench = commands.add_parser("bench", help="measure speed: steps, peers or the ladder from a plain loop to ours")
+    bench.add_argument("what", choices=["steps", "peers", "ladder"])
+    bench.add_argument("names", nargs="*", help="groups of steps, or systems for the peers; all when none is named")
     bench.add_argument("--repeats", type=int, default=5)
     bench.add_argument("--threads", type=int)
-    bench.add_argument("--peer-python", type=Path, help="a Python that has FuxiCTR 2.3.10")
+    bench.add_argument("--device", default="cpu", help="for steps")
+    bench.add_argument("--dataset", default="frappe_x1-rebuilt", help="for peers")
+    bench.add_argument("--peer-python", type=Path, help="for peers: a Python that has FuxiCTR 2.3.10")
     bench.set_defaults(command=run_bench)
 
     doctor = commands.add_parser("doctor", help="say what is installed and where files are looked for")
@@ -221,10 +224,21 @@ def run_claims(options: argparse.Namespace) -> int:
 
 
 def run_bench(options: argparse.Namespace) -> int:
-    """Measure an epoch of ours and, with --peer-python, of FuxiCTR's in turn."""
-    from ctrlib.bench import measure
+    """Measure and print what was asked for; the figures go to data/measurements."""
+    if options.what == "steps":
+        from ctrlib.bench.steps import measure_steps
 
-    found = measure(options.dataset, options.repeats, options.threads, options.peer_python)
+        found = measure_steps(options.names, options.repeats, options.threads, options.device)
+    elif options.what == "peers":
+        from ctrlib.bench.peers import measure_peers
+        from ctrlib.bench.systems import SYSTEMS
+
+        names = options.names or list(SYSTEMS)
+        found = measure_peers(names, options.dataset, options.repeats, options.threads, options.peer_python)
+    else:
+        from ctrlib.bench.ladder import measure_ladder
+
+        found = measure_ladder(options.repeats, options.threads)
     print(json.dumps(found, indent=1))
     return 0
 

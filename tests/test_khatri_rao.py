@@ -19,6 +19,15 @@ from ctrlib.models.qnn_alpha import QNNAlpha
 F, D, B = 3, 4, 11
 
 
+@pytest.fixture(params=["numba", "blocks"], autouse=True)
+def both_ways(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Run every test with the compiled loops and with the blocks that stand in for them."""
+    if request.param == "numba":
+        pytest.importorskip("numba", reason="numba is not installed: the compiled loops are not used")
+    else:
+        monkeypatch.setattr(row_gate, "_numba_loops", lambda: None)
+
+
 def layer(seed: int = 1, **settings: object) -> MultiHeadKhatriRao:
     """A layer in float64 whose batch norm, where it has one, is not at its initial values."""
     with torch.random.fork_rng():

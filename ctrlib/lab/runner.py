@@ -11,6 +11,7 @@ import sys
 from collections.abc import Generator
 from functools import cache, lru_cache
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from ctrlib.paths import cache_dir, root
 from ctrlib.train import NUMERICS, FitResult, TrainingError
 from ctrlib.train.fit import checked_device, drained, fit_epochs
 
-VERSIONS = ("torch", "numpy", "pandas", "scikit-learn")
+VERSIONS = ("torch", "numpy", "pandas", "scikit-learn", "numba")  # the last is optional
 
 
 def make_record(run: Run, *, device: str = "cpu", threads: int = 1) -> Record:
@@ -106,7 +107,9 @@ def _rounded(epoch: dict[str, Any]) -> dict[str, Any]:
 
 def environment(device: str, threads: int) -> dict[str, Any]:
     """Return device, its name, precision, threads and versions."""
-    versions = {name: version(name) for name in VERSIONS} | {"python": platform.python_version()}
+    versions = {name: version(name) for name in VERSIONS if name != "numba" or find_spec(name)} | {
+        "python": platform.python_version()
+    }
     return {
         "device": device,
         "device_name": device_name(device),

@@ -32,7 +32,12 @@ def random_words(shape: Sequence[int], device: torch.device, generator: torch.Ge
 def kept(words: Tensor, dropped_levels: int, dtype: torch.dtype) -> Tensor:
     """Return 1 where a position is kept and 0 where it is dropped, as numbers of `dtype`."""
     mask = torch.empty(words.shape, dtype=dtype, device=words.device)
-    return torch.ge(words, dropped_levels - LEVELS // 2, out=mask)  # written in one pass
+    return torch.ge(words, kept_from(dropped_levels), out=mask)  # written in one pass
+
+
+def kept_from(dropped_levels: int) -> int:
+    """Return the smallest 16-bit word of a position that is kept."""
+    return dropped_levels - LEVELS // 2
 
 
 def kept_scale(dropped_levels: int) -> float:

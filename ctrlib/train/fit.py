@@ -145,7 +145,7 @@ def fit_epochs(
     keep_freed_memory()
     for split in (data.valid, data.test):
         check_both_classes(split.labels)  # fail before training, not after
-    trainer = _Trainer(model, data.to(device), protocol, seed, device)
+    trainer = Trainer(model, data.to(device), protocol, seed, device)
     state = checkpoint.load(checkpoint_path, identity or {}) if checkpoint_path else None
     if state is not None:
         trainer.restore(state)
@@ -182,8 +182,8 @@ class _HandedOver:
     clock: _Clock
 
 
-class _Trainer:
-    """One run: model, optimiser, random streams and progress."""
+class Trainer:
+    """One run: model, optimiser, random streams and progress. `fit` drives it; benchmarks take its `step`."""
 
     def __init__(self, model: CTRModel, data: CTRDataset, protocol: Protocol, seed: int, device: torch.device) -> None:
         self.model = model.to(device)

@@ -1,0 +1,191 @@
+"""Training steps against their floor: where the time goes, and what rows, heads, layers, fields and batch cost."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import torch
+from torch.profiler import ProfilerActivity, profile
+
+from ctrlib.bench.floors import copy_rate, matrix_rate, seconds_each, work_of_step
+from ctrlib.bench.peers import spread
+from ctrlib.data import CTRDataset, criteo_shaped, load_dataset, synthetic_dataset
+from ctrlib.errors import CtrlibError, SettingError, unknown
+from ctrlib.lab.runner import commit, environment, peak_memory_mb
+from ctrlib.models import build_model
+from ctrlib.paths import measurements_dir
+from ctrlib.train import Protocol, evaluate
+from ctrlib.train.fit import Trainer
+
+SE = {"loss": "self-ensemble", "passes": 2}
+PLAIN = {"loss": "bce", "passes": 1}
+
+
+@dataclass(frozen=True)
+class Case:
+    """One measured step. shape: "frappe", "criteo", "wide" or a number of fields. group: the figure that shows it."""
+
+    name: str
+    group: str
+    model: str
+    settings: dict[str, Any] = field(default_factory=dict)
+    shape: str = "frappe"
+    width: int = 16
+    batch_size: int = 4096
+
+
+def _cases() -> list[Case]:
+    qnn = {"layers": 2, "rows": 13, "batch_norm": True}
+    mlp = {"hidden_units": [400, 400, 400]}
+    found = [
+        Case("T9", "systems", "T9"),
+        Case("DNN", "systems", "DNN", mlp | {"dropout": 0.0}, width=10),
+        Case("DCNv2", "systems", "DCNv2", mlp | {"dropout": 0.0}, width=10),
+        Case("QNN-alpha", "systems", "QNN-alpha", qnn),
+    ]
+    for layers in (1, 2):
+        for name, loss in (("plain", PLAIN), ("SE", SE)):
+            found.append(
+                Case(f"QNN-alpha, {layers} layers, {name}", "passes", "QNN-alpha", qnn | loss | {"layers": layers})
+            )
+    for model, settings in (("xDeepFM", mlp), ("AutoInt", mlp)):
+        for name, loss in (("plain", PLAIN), ("SE", SE)):
+            found.append(Case(f"{model}, {name}", "table 7", model, settings | loss, width=10))
+    for model in ("T9", "T1", "T2", "T6"):
+        found.append(Case(f"{model}, wide", "bilinear", model, shape="wide", batch_size=2048))
+    for rows in (1, 2, 4, 8, 13, 20):
+        found.append(Case(f"rows {rows}", "rows", "QNN-alpha", qnn | {"rows": rows}))
+    for mode in ("written", "released", "aligned"):
+        for heads in (1, 2, 4, 8):
+            found.append(Case(f"{mode}, {heads} heads", "heads", "QNN-alpha", qnn | {"heads": heads, "mode": mode}))
+    for layers in (1, 2, 3, 4):
+        found.append(Case(f"layers {layers}", "layers", "QNN-alpha", qnn | {"layers": layers}))
+    for fields in (5, 10, 20, 39):
+        found.append(Case(f"fields {fields}", "fields", "QNN-alpha", qnn | {"rows": 4}, shape=str(fields)))
+    for batch in (512, 1024, 2048, 4096, 8192):
+        found.append(Case(f"batch {batch}", "batch", "QNN-alpha", qnn, batch_size=batch))
+    found.append(Case("T9, Criteo's shape", "large table", "T9", shape="criteo"))
+    return found
+
+
+CASES: dict[str, Case] = {case.name: case for case in _cases()}
+GROUPS = list(dict.fromkeys(case.group for case in CASES.values()))
+
+
+def measure_steps(groups: list[str], repeats: int, threads: int | None, device: str = "cpu") -> dict[str, Any]:
+    """Measure the cases of some groups (all when none is named), each in a process of its own.
+
+    Adds them to data/measurements/steps.json and returns the whole file. Raises `SettingError` for an unknown group.
+    """
+    for group in groups:
+        if group not in GROUPS:
+            raise unknown("group of steps", group, GROUPS)
+    if repeats < 1:
+        raise SettingError("repeats must be at least 1.")
+    threads = threads or os.cpu_count() or 1
+    target = measurements_dir() / "steps.json"
+    found: dict[str, Any] = json.loads(target.read_text()) if target.exists() else {}
+    for case in CASES.values():
+        if groups and case.group not in groups:
+            continue
+        task = {"case": asdict(case), "repeats": repeats, "threads": threads, "device": device}
+        limits = {"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
+        command = [sys.executable, "-m", "ctrlib.bench.steps", json.dumps(task)]
+        done = subprocess.run(command, env=os.environ | limits, capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise CtrlibError(f"The step '{case.name}' failed:\n{done.stderr[-2000:]}")
+        found[f"{case.name} ({device}, {threads} threads)"] = json.loads(done.stdout.splitlines()[-1])
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_text(json.dumps(found, indent=1) + "\n", encoding="utf8")
+    return found
+
+
+def measure_case(case: Case, repeats: int, threads: int, device: str = "cpu") -> dict[str, Any]:
+    """Return one case's step and evaluation times, its floor, and where the time of a step goes."""
+    torch.set_num_threads(threads)
+    data = shaped(case).to(device)
+    model = build_model(case.model, data.schema, seed=1, embedding_dim=case.width, **case.settings)
+    protocol = Protocol(batch_size=case.batch_size, embedding_regularizer=0.01, embedding_dim=case.width)
+    run = Trainer(model, data, protocol, 1, torch.device(device))
+    model.train()
+    stream = torch.Generator().manual_seed(1)
+
+    def batch() -> tuple[torch.Tensor, torch.Tensor]:
+        rows = torch.randint(len(data.train), (case.batch_size,), generator=stream).to(device)
+        return data.train.ids[rows], data.train.labels[rows]
+
+    taken = seconds_each(lambda: run.step(*batch()), repeats, warm_up=5)
+    peak = peak_memory_mb(device)  # before the counting below, which keeps more
+    parts = _parts(lambda: run.step(*batch()))
+    work = work_of_step(model, *batch())
+    matrix, copy = matrix_rate(device), copy_rate(device)
+    started = time.perf_counter()
+    evaluate(model, data.valid)
+    evaluation = time.perf_counter() - started
+    step = spread(taken)
+    return {
+        "case": asdict(case),
+        "step_seconds": step,
+        "samples_per_second": case.batch_size / step["median"],
+        "evaluate_rows": len(data.valid),
+        "evaluate_seconds": evaluation,
+        "peak_memory_mb": peak,
+        "parameters": model.num_parameters,
+        "operations": work.operations,
+        "bytes": work.bytes,
+        "matrix_rate": matrix,
+        "copy_rate": copy,
+        "floor_seconds": work.floor(matrix, copy),
+        "parts_seconds": parts,
+        "environment": environment(device, threads),
+        "commit": commit(),
+    }
+
+
+def shaped(case: Case) -> CTRDataset:
+    """Return data of the case's shape; what is not Frappe is drawn anew and has no meaning."""
+    rows = (12 * case.batch_size, case.batch_size, case.batch_size)
+    match case.shape:
+        case "frappe":
+            return load_dataset("frappe_x1-rebuilt", min_count=1 if case.width == 10 else 2)
+        case "criteo":
+            return criteo_shaped(rows)
+        case "wide":  # Criteo's 39 fields with small vocabularies: the width counts, not the table
+            return synthetic_dataset(rows, [50] * 39)
+        case fields:
+            return synthetic_dataset(rows, [200] * int(fields))
+
+
+PARTS = {
+    "matrix products": ("aten::mm", "aten::addmm", "aten::bmm", "aten::baddbmm"),
+    "random words": ("aten::random_",),
+    "sum over rows": ("_RowSum", "_RowSumBackward"),
+    "embedding": ("aten::index_select", "aten::index_add_", "aten::index", "aten::scatter_add_", "aten::embedding"),
+    "optimiser": ("aten::_fused_adam_", "aten::dot"),
+}
+"""Operations by what they serve. The rest is elementwise work, reductions and the framework's own time."""
+
+
+def _parts(step: Any, steps: int = 4) -> dict[str, float]:
+    """Return the seconds of a step that each part takes by itself, as the profiler counts them."""
+    activities = [ProfilerActivity.CPU] + ([ProfilerActivity.CUDA] if torch.cuda.is_available() else [])
+    with profile(activities=activities) as watched:
+        for _ in range(steps):
+            step()
+    total = dict.fromkeys((*PARTS, "the rest"), 0.0)
+    of = {name: part for part, names in PARTS.items() for name in names}
+    for event in watched.key_averages():
+        seconds = (event.self_device_time_total or event.self_cpu_time_total) / 1e6 / steps
+        total[of.get(event.key, "the rest")] += seconds
+    return total
+
+
+if __name__ == "__main__":
+    _task = json.loads(sys.argv[1])
+    print(json.dumps(measure_case(Case(**_task.pop("case")), **_task)))
