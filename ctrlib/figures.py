@@ -25,6 +25,7 @@ except ImportError as error:
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C8C8C")
 SYMBOLS = ("circle", "diamond", "square", "triangle-up", "cross", "x", "star")
 DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot", "solid")
+PATTERNS = ("", "/", "x", ".", "\\", "+", "-")
 INK = "#767676"  # a grey that stands out on white and on black; the book's script sharpens it for each mode
 LONG_TEXT = 50  # characters; longer cells get a column wide enough to read
 FAINT = "rgba(128,128,128,0.3)"
@@ -279,6 +280,30 @@ def scatter(
         height=height,
         showlegend=len(groups) > 1,
     )
+    return figure
+
+
+def stacked(
+    df: pd.DataFrame, y: str, parts: Sequence[str], *, names: Mapping[str, str] | None = None, x_title: str = ""
+) -> go.Figure:
+    """Draw one horizontal bar per row, made of the columns `parts`; `y` names the row, the first on top.
+
+    names: column -> name in the legend. Patterns repeat what the colours say.
+    """
+    _require(df, y, *parts)
+    figure = go.Figure()
+    for number, part in enumerate(parts):
+        pattern = {"shape": PATTERNS[number % len(PATTERNS)], "fgcolor": "rgba(255,255,255,0.55)", "size": 6}
+        figure.add_bar(
+            x=df[part],
+            y=df[y],
+            name=(names or {}).get(part, part),
+            orientation="h",
+            marker={"color": PALETTE[number % len(PALETTE)], "pattern": pattern},
+            hovertemplate="<b>%{y}</b> %{fullData.name}<br>%{x:.3g}<extra></extra>",
+        )
+    figure.update_yaxes(autorange="reversed", showgrid=False)
+    figure.update_layout(barmode="stack", xaxis_title=x_title, height=150 + 34 * len(df), showlegend=True)
     return figure
 
 

@@ -52,7 +52,12 @@ def _cases() -> list[Case]:
     for layers in (1, 2):
         for name, loss in (("plain", PLAIN), ("SE", SE)):
             found.append(
-                Case(f"QNN-alpha, {layers} layers, {name}", "passes", "QNN-alpha", qnn | loss | {"layers": layers})
+                Case(
+                    f"QNN-alpha, {layers} {'layer' if layers == 1 else 'layers'}, {name}",
+                    "passes",
+                    "QNN-alpha",
+                    qnn | loss | {"layers": layers},
+                )
             )
     for model, settings in (("xDeepFM", mlp), ("AutoInt", mlp)):
         for name, loss in (("plain", PLAIN), ("SE", SE)):

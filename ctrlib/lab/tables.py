@@ -146,16 +146,21 @@ def _difference(common: pd.DataFrame, found: Estimate) -> dict[str, object]:
     return row | {"sd": found.sd, "low": found.low, "high": found.high, "seeds": found.n, "p": found.p}
 
 
+def papers_table(name: str) -> pd.DataFrame:
+    """Return data/papers/NAME.csv; its README says what the columns are. Raises `DataError` when it is not there."""
+    path = papers_dir() / f"{name}.csv"
+    if not path.is_file():
+        raise DataError(f"The published figures {path} are missing. Restore data/papers, or set CTRLIB_ROOT.")
+    return pd.read_csv(path)
+
+
 def qnn_table1() -> pd.DataFrame:
     """Return Table 1 of the QNN paper and the authors' logs, indexed by label ("T9.none"), on Criteo.
 
     Columns as in data/papers/qnn_table1.csv, and paper_auc, logged_auc as fractions. Cells that were not
     printed (T26 to T30) or have no log (MLP, CrossNetV2) are NaN.
     """
-    path = papers_dir() / "qnn_table1.csv"
-    if not path.is_file():
-        raise DataError(f"The published figures {path} are missing. Restore data/papers, or set CTRLIB_ROOT.")
-    table = pd.read_csv(path)
+    table = papers_table("qnn_table1")
     table.insert(0, "label", table["format"] + "." + table["post_activation"])
     for source in ("paper", "logged"):
         table[f"{source}_auc"] = table[f"{source}_auc_pct"] / 100

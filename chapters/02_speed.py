@@ -1,0 +1,460 @@
+# ---
+# jupyter:
+#   jupytext:
+#     cell_metadata_filter: tags,mystnb
+#     notebook_metadata_filter: kernelspec,-jupytext.text_representation.jupytext_version
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#       format_version: '1.3'
+#   kernelspec:
+#     display_name: Python 3 (ipykernel)
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# (sec-speed)=
+# # How fast, and why
+#
+# A spread over seeds needs many runs, and many runs need a fast step. The models of both papers are small: a batch of a
+# few thousand rows through a few hundred columns. What should such a step cost, what does it cost, and where does the
+# difference go?
+#
+# The QNN-alpha paper has two tables on cost. Table 1 gives minutes for each epoch, where formats with a full tensor
+# take ten times as long as the others. Table 7 gives the price of the second pass that the self-ensemble loss needs.
+# Their hardware is not ours, so we compare ratios, never seconds.
+#
+# **Before you read on.** You need to know what a matrix product and a backward pass are.
+
+# %% tags=["parameters"]
+profile = "quick"  # smoke, quick or paper
+device = "cpu"  # paper profile: where the steps are measured
+peer_python = ""  # paper profile: a Python that has FuxiCTR 2.3.10, to measure the peers as well
+
+# %% tags=["hide-input"]
+import statistics
+from pathlib import Path
+
+import pandas as pd
+import torch
+from IPython.display import Markdown, display
+
+from ctrlib import views
+from ctrlib.bench import tables
+from ctrlib.bench.floors import copy_rate, matrix_rate, seconds_each, work_of_step
+from ctrlib.data import synthetic_dataset
+from ctrlib.errors import unknown
+from ctrlib.figures import curves, figure_table, intervals, scatter, stacked
+from ctrlib.lab.runner import environment
+from ctrlib.lab.tables import papers_table
+from ctrlib.models import build_model
+from ctrlib.train import Protocol
+from ctrlib.train.fit import Trainer
+
+REPEATS = {"smoke": 3, "quick": 15, "paper": 11}
+if profile not in REPEATS:
+    raise unknown("profile", profile, REPEATS)
+if profile == "paper":
+    from ctrlib.bench.ladder import measure_ladder
+    from ctrlib.bench.peers import measure_peers
+    from ctrlib.bench.steps import measure_steps
+    from ctrlib.bench.systems import SYSTEMS
+
+    measure_steps([], REPEATS[profile], None, device)
+    if device == "cpu":
+        measure_ladder(5, None)
+        measure_peers(list(SYSTEMS), "frappe_x1-rebuilt", 5, None, Path(peer_python) if peer_python else None)
+pd.Series({"profile": profile, "device": device, "repeats": REPEATS[profile]}).rename("parameters").to_frame()
+
+# %% [markdown]
+# ## The floor
+#
+# A training step has work that no programming can remove: its matrix products, forwards and backwards, and the bytes
+# that must pass through memory. With $n$ operations, $m$ bytes, a matrix rate $r$ and a copy rate $c$ the step takes at
+# least
+#
+# $$
+# t_{\min} = \max\left(\frac{n}{r}, \frac{m}{c}\right).
+# $$
+#
+# We count $n$ from the products that really run, and $m$ as what is kept for the backward pass, written once and read
+# once, plus the optimiser's seven passes over the parameters. The rates are measured beside every step, in float32.
+#
+# Here is the floor on the computer that built this page, for T9 with 10 fields and a batch of 4,096 rows:
+
+# %% tags=["hide-input"]
+torch.manual_seed(1)
+data = synthetic_dataset((8192, 1024, 1024), [500] * 10)
+model = build_model("T9", data.schema, seed=1)
+run = Trainer(model, data, Protocol(embedding_regularizer=0.01), 1, torch.device("cpu"))
+batch = data.train.ids[:4096], data.train.labels[:4096]
+model.train()
+taken = seconds_each(lambda: run.step(*batch), REPEATS[profile])
+matrix, copy, work = matrix_rate(), copy_rate(), work_of_step(model, *batch)
+here = pd.DataFrame(
+    [
+        {
+            "processor": environment("cpu", 1)["device_name"],
+            "threads": torch.get_num_threads(),
+            "matrix rate, GFLOP/s": matrix / 1e9,
+            "copy rate, GB/s": copy / 1e9,
+            "floor, ms": 1e3 * work.floor(matrix, copy),
+            "step, ms": 1e3 * statistics.median(taken),
+            "smallest": 1e3 * min(taken),
+            "largest": 1e3 * max(taken),
+        }
+    ]
+)
+figure_table(
+    here,
+    formats=dict.fromkeys(here.columns[2:], ".1f"),
+    caption="Measured while this page was built: median step and its range.",
+)
+
+# %% [markdown]
+# ## From a plain loop to ours
+#
+# Start from the loop that most of us would write first: a `DataLoader`, one embedding for each field, the framework's
+# Adam and dropout, the penalty as a term of the loss, two whole passes for the self-ensemble loss. Then change one
+# thing at a time. The system is QNN-alpha with the settings of the authors' best run on Frappe: 13 rows, 2 layers, batch
+# norm, two passes.
+
+# %% tags=["hide-input"]
+rungs = tables.ladder()
+if len(rungs):
+    shown = rungs[["rung", "batch", "low", "high", "gain", "in_all", "repeats"]]
+    headings = {"batch": "ms a batch", "gain": "gain of this step", "in_all": "gain so far"}
+    digits = {"batch": ".0f", "low": ".0f", "high": ".0f", "gain": ".2f", "in_all": ".2f"}
+    caption = "One change at a time. Median over repeats, each in a process of its own, with the range."
+    display(figure_table(shown, formats=digits, headings=headings, caption=caption))
+else:
+    display(Markdown("The ladder is not measured yet."))
+
+# %% tags=["hide-input"]
+if len(rungs):
+    figure = intervals(rungs, "batch", "rung", "low", "high", x_title="milliseconds a batch", format=".0f")
+    figure.update_xaxes(rangemode="tozero")
+    views.show(figure, "Milliseconds of a batch of 4,096 rows, loading included. Bars span the repeats.")
+
+# %% [markdown]
+# What each change does:
+#
+# - **Tensors in memory, one gather.** A data loader picks rows one by one and stacks them. A batch is one gather from a
+#   tensor.
+# - **One table for all fields.** One look-up in place of ten. With 64-bit ids its gradient is a parallel scatter; with
+#   32-bit ids the framework takes a slow path.
+# - **Penalty and clipping in Adam's pass.** The penalty is Adam's own weight decay, as long as nothing is clipped. The
+#   bits stay the same.
+# - **Freed memory kept.** By default the C library hands large blocks back to the system, and every step pays for
+#   fresh pages.
+# - **Dropout from random words.** One 64-bit word of the generator serves four positions.
+# - **Rows summed before the product.** $\sum_r x \odot g_r = x \odot \sum_r g_r$, so the $B \times R \times d$ product
+#   is never formed.
+# - **First layer shared, compiled loops.** Both passes see the same embeddings, so the first map and its batch
+#   statistics are the same; they part at the first dropout. Batch norm, ReLU, dropout and the sum over rows run as one
+#   loop over memory, forwards and backwards.
+#
+# Every shortcut has a test that compares it with the plain form in float64.
+
+# %% [markdown]
+# ## Where the time goes
+
+# %% tags=["hide-input"]
+measured = tables.steps()
+parts = [column for column in measured.columns if column.startswith("part ")]
+systems = measured[measured["group"] == "systems"] if len(measured) else measured
+if len(systems):
+    names = {part: part.removeprefix("part ") for part in parts}
+    figure = stacked(systems, "name", parts, names=names, x_title="milliseconds of a step")
+    views.show(
+        figure,
+        "One training step on Frappe's shape, by the part that takes the time. The profiler that counts the parts "
+        "slows small operations down, so the bars are somewhat longer than the steps in the next table.",
+    )
+
+# %% tags=["hide-input"]
+STEP_COLUMNS = {
+    "name": ("step", ""),
+    "step": ("ms", ".1f"),
+    "low": ("smallest", ".1f"),
+    "high": ("largest", ".1f"),
+    "floor": ("floor, ms", ".1f"),
+    "over_floor": ("times the floor", ".2f"),
+    "gflops": ("GFLOP/s", ".0f"),
+    "samples_per_second": ("samples/s", ",.0f"),
+    "memory": ("peak MB", ",.0f"),
+    "parameters": ("parameters", ",.0f"),
+}
+if len(measured):
+    caption = (
+        "Every measured step beside its floor. The rates behind the floor were measured in the same process."
+    )
+    display(views.table(measured, STEP_COLUMNS, caption))
+else:
+    display(Markdown("No step is measured yet."))
+
+# %% [markdown]
+# The next figure is the usual roofline. To the right a step does many operations for each byte, and the matrix rate
+# limits it. To the left memory does. The distance of a point below the line is what could still be gained.
+
+# %% tags=["hide-input"]
+if len(measured):
+    figure = scatter(
+        measured,
+        "intensity",
+        "gflops",
+        "name",
+        color="group",
+        names=False,
+        x_title="matrix operations for each byte of memory traffic",
+        y_title="GFLOP/s of matrix products",
+        height=520,
+    )
+    rate, bandwidth = measured["matrix_rate"].median(), measured["copy_rate"].median()
+    edges = sorted([measured["intensity"].min() / 2, rate / bandwidth, measured["intensity"].max() * 2])
+    roof = {"mode": "lines", "name": "roof", "line": {"dash": "dash", "color": "#767676"}}
+    figure.add_scatter(x=edges, y=[min(rate, edge * bandwidth) for edge in edges], **roof)
+    figure.update_xaxes(type="log")
+    figure.update_yaxes(type="log")
+    views.show(
+        figure,
+        "Steps under the roof of this computer: median matrix rate and copy rate over all measurements. Point at a "
+        "mark to read its name.",
+    )
+
+# %% [markdown]
+# ## Beside other implementations
+#
+# The same system, data and batch in a plain loop and in FuxiCTR {cite:p}`zhu2022bars`, the library that both papers
+# build on. The sides take turns on one computer, each in a process of its own. Ten batches warm up; then one epoch and
+# one validation count.
+#
+# FuxiCTR has no T9. Its cross network with three layers stands in: as many parameters and products, and no dropout on
+# either side. QNN-alpha's layer is the released one.
+
+# %% tags=["hide-input"]
+peers = tables.peers()
+if len(peers):
+    columns = {
+        "system": ("system", ""),
+        "side": ("implementation", ""),
+        "epoch": ("epoch, s", ".2f"),
+        "low": ("smallest", ".2f"),
+        "high": ("largest", ".2f"),
+        "evaluate": ("of it validation, s", ".2f"),
+        "epoch_ratio": ("times ours", ".1f"),
+        "epoch_low": ("from", ".1f"),
+        "epoch_high": ("to", ".1f"),
+        "evaluate_ratio": ("validation, times ours", ".1f"),
+        "auc": ("AUC %", ".2f"),
+        "memory": ("peak MB", ",.0f"),
+        "repeats": ("repeats", ""),
+    }
+    caption = (
+        "One epoch with its validation on Frappe. Ratios are formed within a round: median, smallest, largest. "
+        "AUC after the same number of batches, from other initial values."
+    )
+    display(views.table(peers, columns, caption))
+else:
+    display(Markdown("The peers are not measured yet."))
+
+# %% [markdown]
+# ## What rows, heads, layers, fields and batch cost
+
+# %% tags=["hide-input"]
+SWEEPS = ["rows", "layers", "fields", "batch"]
+if len(measured):
+    swept = measured[measured["group"].isin(SWEEPS)].copy()
+    swept["value"] = swept["name"].str.split().str[-1].astype(int)
+    long = swept.melt(["group", "value"], ["step", "floor"], var_name="line", value_name="milliseconds")
+    figure = curves(
+        long.sort_values(["group", "line", "value"]),
+        "value",
+        "milliseconds",
+        "line",
+        menu="group",
+        x_title="value of the setting",
+        y_title="milliseconds of a step",
+    )
+    views.show(figure, "QNN-alpha's step beside its floor. Choose the setting with the menu.")
+
+# %% [markdown]
+# **Heads.** The paper's Table 6 shows latency falling with the number of heads. Its text gives every head a map of its
+# own, which divides the work. The released code has one full map for all heads, and no less work. Here is the training
+# step in the three modes that {doc}`/chapters/01_activation` and later chapters use.
+
+# %% tags=["hide-input"]
+if len(measured):
+    heads = measured[measured["group"] == "heads"].astype({"heads": int}).sort_values("heads")
+    figure = curves(heads, "heads", "step", "mode", x_title="heads", y_title="milliseconds of a step")
+    figure.update_xaxes(type="log", tickvals=sorted(heads["heads"].unique()))
+    figure.update_yaxes(rangemode="tozero")
+    views.show(
+        figure, "QNN-alpha's training step against the number of heads. Only the written form gets cheaper."
+    )
+
+# %% [markdown]
+# ## What a second pass costs
+#
+# The self-ensemble loss compares two passes over one batch. In the paper's Table 7 an epoch of QNN-alpha takes longer
+# with it by the factors below. We measured one training step with and without.
+
+# %% tags=["hide-input"]
+printed = (
+    papers_table("qnn_table7").query("metric == 'seconds_per_epoch'").set_index(["model", "dataset"])["value"]
+)
+rows = [
+    {
+        "what": f"QNN-alpha, {name} (paper, RTX 4090)",
+        "ratio": printed["QNN-alpha", name] / printed["QNN-alpha w/o SE Loss", name],
+    }
+    for name in ("Criteo", "KKBox")
+]
+if len(measured):
+    by_name = measured.set_index("name")
+    for name in [n.removesuffix(", SE") for n in by_name.index if n.endswith(", SE")]:
+        both, one = by_name.loc[f"{name}, SE"], by_name.loc[f"{name}, plain"]
+        shares = {"low": both["low"] / one["high"], "high": both["high"] / one["low"]}
+        rows.append({"what": f"{name} (ours, Frappe's shape)", "ratio": both["step"] / one["step"], **shares})
+passes = pd.DataFrame(rows)
+figure_table(
+    passes,
+    formats=dict.fromkeys(passes.columns[1:], ".2f"),
+    headings={"ratio": "two passes over one", "low": "at least", "high": "at most"},
+    caption="Price of the second pass: ratio of medians; at least and at most from the extreme steps.",
+)
+
+# %% [markdown]
+# QNN-alpha pays less than twice, for its first map and batch statistics are shared. xDeepFM and AutoInt share nothing
+# but the look-up, and their dropout sits in the MLP alone; a second pass repeats all of the rest.
+#
+# Table 7 also sets QNN-alpha beside xDeepFM and AutoInt. The ratio of an epoch there to one of QNN-alpha without the
+# loss, and of our steps:
+
+# %% tags=["hide-input"]
+rows = []
+for model, theirs in (("xDeepFM", "xDeepFM"), ("AutoInt", "AutoInt*")):
+    row = {"model": model}
+    for name in ("Criteo", "KKBox"):
+        row[f"paper, {name}"] = printed[theirs, name] / printed["QNN-alpha w/o SE Loss", name]
+    if len(measured):
+        row["ours"] = (
+            by_name.loc[f"{model}, plain", "step"] / by_name.loc["QNN-alpha, 2 layers, plain", "step"]
+        )
+    rows.append(row)
+relative = pd.DataFrame(rows)
+figure_table(
+    relative,
+    formats=dict.fromkeys(relative.columns[1:], ".2f"),
+    caption="Time over QNN-alpha's without self-ensemble loss. The settings differ: ours have embeddings of width 10 "
+    "for xDeepFM and AutoInt, and Frappe's ten fields.",
+)
+
+# %% [markdown]
+# ## Full tensors
+#
+# T1, T2 and T6 hold a tensor of $100^3$ numbers in each layer, behind a map to width 100. Table 1 prints 24 minutes for
+# an epoch of T1 against about 2 for T9. Since $x_i x_j = x_j x_i$, half of the products are the same; we compute the
+# $d(d+1)/2$ distinct ones and multiply them by one matrix.
+
+# %% tags=["hide-input"]
+if len(measured):
+    wide = by_name[by_name["group"] == "bilinear"].copy()
+    wide["of T9"] = wide["step"] / wide.loc["T9, wide", "step"]
+    wide = wide.reset_index()[["name", "step", "low", "high", "floor", "over_floor", "of T9"]]
+    digits = {"step": ".0f", "low": ".0f", "high": ".0f", "floor": ".0f", "over_floor": ".2f", "of T9": ".2f"}
+    caption = "At Criteo's 39 fields and embedding width 16, batch 2,048. Milliseconds of a step."
+    display(figure_table(wide, formats=digits, caption=caption))
+
+# %% [markdown]
+# ## On a GPU
+#
+# On a GPU whole steps are recorded once as a CUDA graph and replayed, the AUC is computed on the device, and several
+# runs share the GPU as streams of one process. What was measured there:
+
+# %% tags=["hide-input"]
+on_gpu = tables.steps("cuda")
+if len(on_gpu):
+    display(views.table(on_gpu, STEP_COLUMNS, "Steps on a GPU, beside their floor."))
+else:
+    wanted = [
+        "QNN-alpha on Frappe, samples a second",
+        "QNN-alpha on Frappe, against FuxiCTR on the same GPU",
+        "An epoch of QNN-alpha in Criteo's shape",
+        "Ten seeds side by side, against one",
+        "Share of an epoch that validation takes",
+    ]
+    rows = pd.DataFrame({"what": wanted, "figure": "not measured"})
+    display(figure_table(rows, caption="Nothing has run on a GPU yet, and nothing here is an estimate."))
+
+# %% [markdown]
+# ## What we saw
+
+# %% tags=["hide-input"]
+said = []
+if len(rungs):
+    last = rungs.iloc[-1]
+    best = rungs.loc[rungs["gain"].idxmax()]
+    said.append(
+        f"From the plain loop to ours a batch of QNN-alpha became {last['in_all']:.1f} times faster. "
+        f"The largest single gain is *{best['rung']}*, with a factor of {best['gain']:.2f}."
+    )
+if len(systems):
+    nearest = systems.sort_values("over_floor")
+    said.append(
+        "Steps on Frappe's shape take "
+        + ", ".join(f"{row['over_floor']:.1f} ({row['name']})" for _, row in nearest.iterrows())
+        + " times their floor."
+    )
+if len(peers) and "epoch_ratio" in peers:
+    library = peers[peers["side"].str.startswith("FuxiCTR")]
+    said.append(
+        "An epoch in FuxiCTR takes "
+        + ", ".join(f"{row['epoch_ratio']:.1f} ({row['system']})" for _, row in library.iterrows())
+        + " times as long as ours; its validation "
+        + ", ".join(f"{row['evaluate_ratio']:.1f}" for _, row in library.iterrows())
+        + " times."
+    )
+if len(measured):
+    full = wide[~wide["name"].str.startswith("T9")]["of T9"]
+    said.append(
+        f"Formats with a full tensor cost {full.min():.1f} to {full.max():.1f} times T9, where the paper's table has "
+        "about ten."
+    )
+Markdown("\n\n".join(said) if said else "Nothing is measured yet.")
+
+# %% [markdown]
+# **How sure are we.** Medians and ranges come from a shared virtual machine whose speed drifts; the sides of a
+# comparison therefore take turns. Ratios for systems whose time is mostly matrix products say little about an
+# implementation: everyone calls the same product. They differ most where a system is small.
+#
+# **What could still be gained.** On a CPU the elementwise work between the products is limited by memory. The generator
+# of random numbers takes a visible share of QNN-alpha's step.
+#
+# ## Exercises
+#
+# **1.** How many rows does QNN-alpha need before its step is limited by matrix products alone? Use the figure on rows:
+# compare the step's slope with the floor's.
+#
+# ````{dropdown} A solution
+# Both grow in proportion to the rows. Between 8 and 20 rows the floor's slope is the cost of the products of one row;
+# the difference of the slopes is the elementwise work of one row. It never vanishes: each row adds both.
+# ````
+#
+# **2.** Measure your own computer: which change of the ladder pays most there?
+#
+# ````{dropdown} A solution
+# ```bash
+# ctrlib bench ladder --repeats 5
+# ```
+# It needs Frappe's files; see {doc}`/book/data`.
+# ````
+#
+# ## Where the numbers come from
+
+# %% tags=["hide-input"]
+figure_table(tables.origins(), caption="Measurements behind this page. `ctrlib bench` makes them anew.")
+
+# %% [markdown]
+# **Next.** {doc}`/book/numbers` tells how the other numbers of the book come about.

@@ -1,0 +1,124 @@
+"""The measurements of data/measurements as frames, for the chapter on speed. Times in milliseconds."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pandas as pd
+
+from ctrlib.paths import measurements_dir
+
+SIDES = {"ctrlib": "ctrlib", "plain": "plain PyTorch loop", "fuxictr": "FuxiCTR 2.3.10"}
+
+
+def measurement(name: str) -> dict[str, Any]:
+    """Return the content of data/measurements/NAME.json, or an empty dict when nothing was measured yet."""
+    path = measurements_dir() / f"{name}.json"
+    return dict(json.loads(path.read_text(encoding="utf8"))) if path.exists() else {}
+
+
+def steps(device: str = "cpu") -> pd.DataFrame:
+    """Return one row for each measured step on a kind of device.
+
+    name, group, model and the case's settings; step with its low and high; over_floor: the median over the floor;
+    gflops: matrix operations a second that the step reaches, in billions; intensity: operations for each byte; one
+    column for each part of a step.
+    """
+    rows = []
+    for name, found in measurement("steps").items():
+        if found["environment"]["device"].split(":")[0] != device:
+            continue
+        step = found["step_seconds"]
+        rows.append(
+            {
+                "name": name.rsplit(" (", 1)[0],
+                "group": found["case"]["group"],
+                "model": found["case"]["model"],
+                "batch": found["case"]["batch_size"],
+                **{key: found["case"]["settings"].get(key) for key in ("rows", "heads", "layers", "mode", "passes")},
+                "shape": found["case"]["shape"],
+                "step": 1e3 * step["median"],
+                "low": 1e3 * step["min"],
+                "high": 1e3 * step["max"],
+                "repeats": step["repeats"],
+                "samples_per_second": found["samples_per_second"],
+                "floor": 1e3 * found["floor_seconds"],
+                "over_floor": step["median"] / found["floor_seconds"],
+                "gflops": found["operations"] / step["median"] / 1e9,
+                "intensity": found["operations"] / found["bytes"],
+                "matrix_rate": found["matrix_rate"] / 1e9,
+                "copy_rate": found["copy_rate"] / 1e9,
+                "memory": found["peak_memory_mb"],
+                "parameters": found["parameters"],
+                "evaluate": 1e3 * found["evaluate_seconds"],
+                "evaluate_rows": found["evaluate_rows"],
+                **{f"part {part}": 1e3 * seconds for part, seconds in found["parts_seconds"].items()},
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def peers() -> pd.DataFrame:
+    """Return one row for each system and side: epoch, training and evaluation in seconds, AUC, and ratios to ours.
+
+    A ratio is the other side's time over ours within one round: median, smallest, largest.
+    """
+    rows = []
+    for system, found in measurement("peers").items():
+        for side, values in found["sides"].items():
+            row: dict[str, Any] = {"system": system, "side": SIDES[side], "parameters": values["parameters"]}
+            for part in ("epoch", "train", "evaluate"):
+                row[part] = values[f"{part}_seconds"]["median"]
+            row |= {"low": values["epoch_seconds"]["min"], "high": values["epoch_seconds"]["max"]}
+            row |= {"auc": 100 * values["valid_auc"]["median"], "memory": values["peak_memory_mb"]["median"]}
+            row["repeats"] = values["epoch_seconds"]["repeats"]
+            for part, ratio in found.get(f"{side}_over_ctrlib", {}).items():
+                row |= {f"{part}_ratio": ratio["median"], f"{part}_low": ratio["min"], f"{part}_high": ratio["max"]}
+            rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def ladder() -> pd.DataFrame:
+    """Return one row for each rung from a plain loop to ours: milliseconds of a batch, gain on the last."""
+    found = measurement("ladder").get("batch_seconds", {})
+    frame = pd.DataFrame(
+        [
+            {
+                "rung": name,
+                "batch": 1e3 * s["median"],
+                "low": 1e3 * s["min"],
+                "high": 1e3 * s["max"],
+                "repeats": s["repeats"],
+            }
+            for name, s in found.items()
+        ]
+    )
+    if len(frame):
+        frame["gain"] = frame["batch"].shift() / frame["batch"]
+        frame["in_all"] = frame["batch"].iloc[0] / frame["batch"]
+    return frame
+
+
+def origins() -> pd.DataFrame:
+    """Return where the figures come from: file, measurements, devices, threads, versions, commits."""
+    rows = []
+    for file in ("steps", "peers", "ladder"):
+        found = measurement(file)
+        entries = [found] if file == "ladder" and found else list(found.values())
+        environments = [entry["environment"] for entry in entries]
+        rows.append(
+            {
+                "file": f"data/measurements/{file}.json",
+                "measurements": len(entries),
+                "device": _distinct(e["device_name"] for e in environments),
+                "threads": _distinct(e["threads"] for e in environments),
+                "torch": _distinct(e["versions"]["torch"] for e in environments),
+                "commit": _distinct(entry["commit"] for entry in entries),
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def _distinct(values: Any) -> str:
+    return ", ".join(dict.fromkeys(str(value) for value in values)) or "none"
