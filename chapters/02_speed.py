@@ -248,6 +248,8 @@ if len(peers):
         "epoch_high": ("to", ".1f"),
         "evaluate_ratio": ("validation, times ours", ".1f"),
         "auc": ("AUC %", ".2f"),
+        "auc_low": ("AUC from", ".2f"),
+        "auc_high": ("AUC to", ".2f"),
         "memory": ("peak MB", ",.0f"),
         "repeats": ("repeats", ""),
     }
@@ -293,6 +295,30 @@ if len(measured):
     views.show(
         figure, "QNN-alpha's training step against the number of heads. Only the written form gets cheaper."
     )
+
+# %% [markdown]
+# ## One run on all cores, or several side by side?
+#
+# A grid has many runs, so what counts is rows a second over all of them. With two cores: one run with two threads, or
+# two runs with one thread each?
+
+# %% tags=["hide-input"]
+if len(measured):
+    pairs = measured[measured["group"] == "side by side"].copy()
+    pairs["system"], pairs["way"] = (
+        pairs["name"].str.rsplit(", ", n=1).str[0],
+        pairs["name"].str.rsplit(", ", n=1).str[1],
+    )
+    side = pairs.pivot(index="system", columns="way", values="samples_per_second")
+    side["gain"] = side["two runs"] / side["one run"]
+    digits = {"one run": ",.0f", "two runs": ",.0f", "gain": ".2f"}
+    caption = (
+        "Rows a second over all runs, with two threads in all. The gain is that of two runs side by side."
+    )
+    display(figure_table(side.reset_index(), formats=digits, caption=caption))
+
+# %% [markdown]
+# `run_grid` therefore runs one run on each core. The records say how many threads a run had.
 
 # %% [markdown]
 # ## What a second pass costs

@@ -13,7 +13,7 @@ from typing import Any
 from ctrlib.errors import CtrlibError, SettingError, unknown
 
 PROFILES = ("smoke", "quick", "paper")
-EXPERIMENTS = {"activation": "01_activation"}
+EXPERIMENTS = {"activation": "01_activation", "speed": "02_speed"}
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -74,3 +74,12 @@ def luminance(color: str) -> float:
     channels = [int(color[i : i + 2], 16) / 255 for i in (1, 3, 5)]
     linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
     return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+def test_stacked_bars_tell_parts_apart_without_colour() -> None:
+    df = pd.DataFrame({"step": ["a", "b"], "part one": [1.0, 2.0], "part two": [3.0, 4.0]})
+    figure = stacked(df, "step", ["part one", "part two"], names={"part one": "one"}, x_title="ms")
+    assert [bar.name for bar in figure.data] == ["one", "part two"]
+    assert len({bar.marker.pattern.shape for bar in figure.data}) == 2 and figure.layout.barmode == "stack"
+    with pytest.raises(SettingError, match="part two"):
+        stacked(df, "step", ["part tw"])

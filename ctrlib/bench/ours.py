@@ -7,18 +7,17 @@ from __future__ import annotations
 
 import json
 import sys
-import time
-from dataclasses import replace
 from typing import Any
 
 import torch
 
 from ctrlib.bench.systems import System
-from ctrlib.data import CTRDataset, Split, load_dataset
+from ctrlib.data import load_dataset
 from ctrlib.lab.runner import peak_memory_mb
 from ctrlib.models import build_model
-from ctrlib.train import Protocol, fit
-from ctrlib.train.fit import Epoch
+from ctrlib.train import Protocol
+from ctrlib.train.allocator import keep_freed_memory
+from ctrlib.train.fit import Trainer
 
 WARM_UP_BATCHES = 10
 
@@ -39,27 +38,23 @@ def main(task: dict[str, Any]) -> None:
     torch.set_num_threads(task["threads"])
     system = System(**task["system"])
     data = load_dataset(task["dataset"], min_count=system.min_count)
-    model = build_model(system.model, data.schema, seed=1, embedding_dim=system.width, **system.settings)
-    started = time.perf_counter()
-    warm = data.train.take(WARM_UP_BATCHES * system.batch_size)
-    fit(model, _with_train(data, warm), protocol(system), seed=2)
-    epochs: list[Epoch] = []
-    fit(model, data, protocol(system), seed=1, on_epoch=epochs.append)
-    last = epochs[-1]
+    model = build_model(system.model, data.schema, seed=task["seed"], embedding_dim=system.width, **system.settings)
+    keep_freed_memory()
+    run = Trainer(model, data, protocol(system), task["seed"], torch.device("cpu"))
+    model.train()
+    for start in range(0, WARM_UP_BATCHES * system.batch_size, system.batch_size):
+        rows = slice(start, start + system.batch_size)
+        run.step(data.train.ids[rows], data.train.labels[rows])
+    epoch = run.finish_epoch(run.start_epoch())
     found = {
         "side": "ctrlib",
         "parameters": model.num_parameters,
-        "train_seconds": last.train_seconds,
-        "evaluate_seconds": last.evaluate_seconds,
-        "valid_auc": last.valid_auc,
-        "warm_up_seconds": time.perf_counter() - started - last.train_seconds - last.evaluate_seconds,
+        "train_seconds": epoch.train_seconds,
+        "evaluate_seconds": epoch.evaluate_seconds,
+        "valid_auc": epoch.valid_auc,
         "peak_memory_mb": peak_memory_mb("cpu"),
     }
     print(json.dumps(found))
-
-
-def _with_train(data: CTRDataset, train: Split) -> CTRDataset:
-    return replace(data, train=train)
 
 
 if __name__ == "__main__":

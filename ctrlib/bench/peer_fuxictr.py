@@ -103,7 +103,7 @@ class Model(BaseModel):  # type: ignore[misc]
 def main(task: dict[str, Any]) -> None:
     """Train the warm-up batches and then one epoch; print seconds of training and of validation."""
     torch.set_num_threads(task["threads"])
-    torch.manual_seed(1)
+    torch.manual_seed(task["seed"])
     system, data = task["system"], Path(task["folder"])
     feature_map = FeatureMap(data.name, str(data))
     feature_map.load(str(data / "feature_map.json"), {"embedding_dim": system["width"]})

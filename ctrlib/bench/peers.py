@@ -53,17 +53,17 @@ def measure_peers(
 def _rounds(one: System, dataset: str, repeats: int, threads: int, peer_python: Path | None) -> dict[str, Any]:
     folder = cache_dir() / "peers" / f"{dataset}-{one.min_count}"
     export(dataset, one, folder)
-    task = json.dumps({"system": one.to_dict(), "dataset": dataset, "folder": str(folder), "threads": threads})
+    task = {"system": one.to_dict(), "dataset": dataset, "folder": str(folder), "threads": threads}
     commands = {
-        "ctrlib": [sys.executable, "-m", "ctrlib.bench.ours", task],
-        "plain": [sys.executable, str(HERE / "plain_loop.py"), task],
+        "ctrlib": [sys.executable, "-m", "ctrlib.bench.ours"],
+        "plain": [sys.executable, str(HERE / "plain_loop.py")],
     }
     if peer_python:
-        commands["fuxictr"] = [str(peer_python), str(HERE / "peer_fuxictr.py"), task]
+        commands["fuxictr"] = [str(peer_python), str(HERE / "peer_fuxictr.py")]
     runs: dict[str, list[dict[str, Any]]] = {side: [] for side in commands}
-    for _ in range(repeats):
+    for seed in range(1, repeats + 1):  # every round another seed, so that the AUC has a spread too
         for side, command in commands.items():
-            runs[side].append(_run(command, threads))
+            runs[side].append(_run([*command, json.dumps(task | {"seed": seed})], threads))
     found: dict[str, Any] = {
         "system": one.to_dict(),
         "dataset": dataset,
@@ -120,7 +120,7 @@ def seconds(run: dict[str, Any], part: str) -> float:
 
 def _side(runs: list[dict[str, Any]]) -> dict[str, Any]:
     """Return what all runs share from the last one, and the spread of what differs."""
-    shared = {name: value for name, value in runs[-1].items() if name not in (*MEASURED, "warm_up_seconds")}
+    shared = {name: value for name, value in runs[-1].items() if name not in MEASURED}
     measured = {name: spread([run[name] for run in runs]) for name in MEASURED}
     return shared | {"epoch_seconds": spread([seconds(run, "epoch") for run in runs])} | measured
 

@@ -82,7 +82,7 @@ def load(folder: Path, name: str) -> tuple[TensorDataset, list[int]]:
 def main(task: dict[str, Any]) -> None:
     """Train the warm-up batches and then one epoch; print seconds of training and of validation."""
     torch.set_num_threads(task["threads"])
-    torch.manual_seed(1)
+    torch.manual_seed(task["seed"])
     system, folder = task["system"], Path(task["folder"])
     rows, sizes = load(folder, "train")
     warm, _ = load(folder, "warm")

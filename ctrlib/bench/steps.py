@@ -29,7 +29,10 @@ PLAIN = {"loss": "bce", "passes": 1}
 
 @dataclass(frozen=True)
 class Case:
-    """One measured step. shape: "frappe", "criteo", "wide" or a number of fields. group: the figure that shows it."""
+    """One measured step. shape: "frappe", "criteo", "wide" or a number of fields. group: the figure that shows it.
+
+    copies: processes that run the step at the same time and share the threads.
+    """
 
     name: str
     group: str
@@ -38,6 +41,7 @@ class Case:
     shape: str = "frappe"
     width: int = 16
     batch_size: int = 4096
+    copies: int = 1
 
 
 def _cases() -> list[Case]:
@@ -76,6 +80,11 @@ def _cases() -> list[Case]:
     for batch in (512, 1024, 2048, 4096, 8192):
         found.append(Case(f"batch {batch}", "batch", "QNN-alpha", qnn, batch_size=batch))
     found.append(Case("T9, Criteo's shape", "large table", "T9", shape="criteo"))
+    for copies in (1, 2):
+        runs = "one run" if copies == 1 else "two runs"
+        found.append(Case(f"T9, {runs}", "side by side", "T9", copies=copies))
+        found.append(Case(f"DNN, {runs}", "side by side", "DNN", mlp, width=10, copies=copies))
+        found.append(Case(f"QNN-alpha, {runs}", "side by side", "QNN-alpha", qnn, copies=copies))
     return found
 
 
@@ -99,16 +108,30 @@ def measure_steps(groups: list[str], repeats: int, threads: int | None, device: 
     for case in CASES.values():
         if groups and case.group not in groups:
             continue
-        task = {"case": asdict(case), "repeats": repeats, "threads": threads, "device": device}
-        limits = {"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
-        command = [sys.executable, "-m", "ctrlib.bench.steps", json.dumps(task)]
-        done = subprocess.run(command, env=os.environ | limits, capture_output=True, text=True, check=False)
-        if done.returncode:
-            raise CtrlibError(f"The step '{case.name}' failed:\n{done.stderr[-2000:]}")
-        found[f"{case.name} ({device}, {threads} threads)"] = json.loads(done.stdout.splitlines()[-1])
+        found[f"{case.name} ({device}, {threads} threads)"] = _in_processes(case, repeats, threads, device)
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_text(json.dumps(found, indent=1) + "\n", encoding="utf8")
     return found
+
+
+def _in_processes(case: Case, repeats: int, threads: int, device: str) -> dict[str, Any]:
+    """Measure a case in a process of its own, or in several at the same time; the last one's result, rates added."""
+    share = max(1, threads // case.copies)
+    task = json.dumps({"case": asdict(case), "repeats": repeats, "threads": share, "device": device})
+    limits = {"OMP_NUM_THREADS": str(share), "MKL_NUM_THREADS": str(share)}
+    command = [sys.executable, "-m", "ctrlib.bench.steps", task]
+    started = [
+        subprocess.Popen(command, env=os.environ | limits, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        for _ in range(case.copies)
+    ]
+    results = []
+    for process in started:
+        out, errors = process.communicate()
+        if process.returncode:
+            raise CtrlibError(f"The step '{case.name}' failed:\n{errors[-2000:]}")
+        results.append(json.loads(out.splitlines()[-1]))
+    rate = sum(result["samples_per_second"] for result in results)
+    return dict(results[-1]) | {"samples_per_second": rate}
 
 
 def measure_case(case: Case, repeats: int, threads: int, device: str = "cpu") -> dict[str, Any]:

@@ -9,6 +9,7 @@ import pandas as pd
 
 from ctrlib.paths import measurements_dir
 
+AUC_KEYS = {"": "median", "_low": "min", "_high": "max"}
 SIDES = {"ctrlib": "ctrlib", "plain": "plain PyTorch loop", "fuxictr": "FuxiCTR 2.3.10"}
 
 
@@ -38,6 +39,7 @@ def steps(device: str = "cpu") -> pd.DataFrame:
                 "batch": found["case"]["batch_size"],
                 **{key: found["case"]["settings"].get(key) for key in ("rows", "heads", "layers", "mode", "passes")},
                 "shape": found["case"]["shape"],
+                "copies": found["case"].get("copies", 1),
                 "step": 1e3 * step["median"],
                 "low": 1e3 * step["min"],
                 "high": 1e3 * step["max"],
@@ -71,7 +73,8 @@ def peers() -> pd.DataFrame:
             for part in ("epoch", "train", "evaluate"):
                 row[part] = values[f"{part}_seconds"]["median"]
             row |= {"low": values["epoch_seconds"]["min"], "high": values["epoch_seconds"]["max"]}
-            row |= {"auc": 100 * values["valid_auc"]["median"], "memory": values["peak_memory_mb"]["median"]}
+            row |= {f"auc{end}": 100 * values["valid_auc"][key] for end, key in AUC_KEYS.items()}
+            row |= {"memory": values["peak_memory_mb"]["median"]}
             row["repeats"] = values["epoch_seconds"]["repeats"]
             for part, ratio in found.get(f"{side}_over_ctrlib", {}).items():
                 row |= {f"{part}_ratio": ratio["median"], f"{part}_low": ratio["min"], f"{part}_high": ratio["max"]}

@@ -1,0 +1,152 @@
+"""Benchmarks: what is measured is the same work on every side, and the floor counts what really runs."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from ctrlib.bench import floors, ladder, plain_networks, steps, tables
+from ctrlib.bench.systems import SYSTEMS, system
+from ctrlib.data import CTRDataset, synthetic_dataset
+from ctrlib.errors import SettingError
+from ctrlib.models import build_model
+
+
+@pytest.fixture(scope="module")
+def data() -> CTRDataset:
+    return synthetic_dataset((640, 200, 200), [20, 30, 40], seed=1)
+
+
+@pytest.fixture(autouse=True)
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rates of this computer take seconds to measure; the tests need any rate."""
+    monkeypatch.setattr(floors, "MATRIX_SHAPES", [(32, 16, 8)])
+    monkeypatch.setattr(floors, "COPIED_VALUES", 1 << 10)
+
+
+OURS_AND_PLAIN = {
+    "T9": (
+        "CrossNetV2",
+        {"layers": 3, "dropout": 0.0},
+        {"layers.0.W": "maps.0", "layers.1.W": "maps.1", "layers.2.W": "maps.2"},
+    ),
+    "DNN": ("DNN", {"hidden_units": [8, 8, 8], "dropout": 0.0}, {}),
+    "DCNv2": ("DCNv2", {"hidden_units": [8, 8, 8], "cross_layers": 2, "dropout": 0.0}, {}),
+    "QNN-alpha": ("QNN-alpha", {"layers": 2, "rows": 3, "batch_norm": True, "dropout": 0.0}, {}),
+}
+
+
+@pytest.mark.parametrize("name", SYSTEMS)
+def test_plain_networks_compute_what_ours_do(name: str, data: CTRDataset) -> None:
+    """With our weights, parameter by parameter in order of size and place, the plain form gives our logits."""
+    model_name, settings, _ = OURS_AND_PLAIN[name]
+    model = build_model(model_name, data.schema, seed=1, embedding_dim=4, **settings).double().eval()
+    plain = plain_networks.network({"name": name, "width": 4, "settings": settings}, 3).double().eval()
+    mine = [p for key, p in model.named_parameters() if "embedding" not in key]
+    theirs = list(plain.parameters())
+    assert sorted(p.shape for p in mine) == sorted(p.shape for p in theirs)
+    waiting = list(mine)
+    with torch.no_grad():
+        for target in theirs:
+            source = next(p for p in waiting if p.shape == target.shape)
+            waiting = [p for p in waiting if p is not source]
+            target.copy_(source)
+    e = torch.randn(7, 3, 4, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    assert torch.allclose(plain(e.flatten(1))[:, 0], model.interact(e), rtol=0, atol=1e-12)
+
+
+def test_every_rung_computes_the_same(data: CTRDataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without dropout the plain network gives the same probabilities on every rung of the ladder."""
+    found: list[Tensor] = []
+    for one_table, words, sum_first in [(False, False, False), (True, False, False), (True, True, True)]:
+        torch.manual_seed(1)
+        net = ladder.Plain(data.schema, one_table=one_table, words=words, sum_first=sum_first).eval()
+        torch.manual_seed(2)
+        for part in net.network.modules():
+            if isinstance(part, nn.Linear):
+                nn.init.normal_(part.weight, std=0.1)
+                nn.init.zeros_(part.bias)
+        with torch.no_grad():
+            whole = torch.randn(data.schema.table_rows, ladder.SYSTEM.width, generator=torch.Generator().manual_seed(3))
+            if net.one is not None:
+                net.one.weight.copy_(whole)
+            else:
+                for table, rows in zip(
+                    net.tables.parameters(), whole.split(list(data.schema.vocab_sizes)), strict=True
+                ):
+                    table.copy_(rows)
+            found.append(net(data.train.ids[:50]))
+    assert torch.allclose(found[0], found[1], atol=1e-6) and torch.allclose(found[0], found[2], atol=1e-6)
+
+
+@pytest.mark.parametrize("rung", range(len(ladder.RUNGS)))
+def test_every_rung_trains(rung: int, data: CTRDataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    small_system = replace(ladder.SYSTEM, batch_size=64, width=4)
+    monkeypatch.setattr(ladder, "SYSTEM", small_system)
+    todo = ladder.batches_of_rung(rung, data)
+    for _ in range(3):
+        next(todo)()
+
+
+def test_the_floor_counts_the_products_that_run(data: CTRDataset) -> None:
+    """Each map costs 2 B a b forwards and twice that backwards; the optimiser passes 7 times over the weights."""
+    model = build_model("DNN", data.schema, embedding_dim=4, hidden_units=[8, 6], dropout=0.0)
+    work = floors.work_of_step(model, data.train.ids[:10], data.train.labels[:10])
+    assert work.operations == 6 * 10 * (12 * 8 + 8 * 6 + 6 * 1)
+    assert work.bytes > 7 * 4 * model.num_parameters
+    assert work.floor(1e9, 1e9) == max(work.operations, work.bytes) / 1e9
+    assert all(p.grad is None for p in model.parameters()), "counting leaves no gradients behind"
+
+
+def test_rates_are_positive_and_calls_are_counted() -> None:
+    assert floors.matrix_rate() > 0 and floors.copy_rate() > 0
+    calls: list[int] = []
+    assert len(floors.seconds_each(lambda: calls.append(1), repeats=3, warm_up=2)) == 3 and len(calls) == 5
+
+
+def test_a_case_is_measured_whole() -> None:
+    threads = torch.get_num_threads()
+    case = steps.Case("tiny", "systems", "QNN-alpha", {"rows": 2, "layers": 1}, shape="3", width=4, batch_size=32)
+    found = json.loads(json.dumps(steps.measure_case(case, repeats=2, threads=threads)))
+    assert found["step_seconds"]["repeats"] == 2 and found["floor_seconds"] > 0
+    assert found["operations"] > 0 and math.isclose(found["samples_per_second"], 32 / found["step_seconds"]["median"])
+    assert set(found["parts_seconds"]) == {*steps.PARTS, "the rest"} and found["parts_seconds"]["sum over rows"] > 0
+
+
+def test_every_case_can_be_built() -> None:
+    """Names of models and settings in the list of cases exist; nothing is trained."""
+    small_data = synthetic_dataset((64, 8, 8), [5] * 4)
+    with torch.device("meta"):
+        for case in steps.CASES.values():
+            width = 8 if case.settings.get("heads") == 8 else 4
+            build_model(case.model, small_data.schema, embedding_dim=width, **case.settings)
+
+
+def test_measurements_become_frames(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tables, "measurements_dir", lambda: tmp_path)
+    assert tables.steps().empty and tables.peers().empty and tables.ladder().empty
+    assert list(tables.origins()["device"]) == ["none"] * 3
+    where: dict[str, Any] = {"device": "cpu", "device_name": "P", "threads": 2, "versions": {"torch": "2"}}
+    batch = {
+        name: {"median": 8.0 / (k + 1), "min": 1.0, "max": 9.0, "repeats": 5} for k, name in enumerate(ladder.RUNGS)
+    }
+    (tmp_path / "ladder.json").write_text(json.dumps({"batch_seconds": batch, "environment": where, "commit": "c"}))
+    rungs = tables.ladder()
+    assert rungs["gain"].iloc[1] == pytest.approx(2.0) and rungs["in_all"].iloc[-1] == pytest.approx(len(rungs))
+    assert tables.origins().set_index("file").loc["data/measurements/ladder.json", "device"] == "P"
+
+
+def test_unknown_names_are_refused() -> None:
+    with pytest.raises(SettingError, match="DCNv2"):
+        system("DCNv")
+    with pytest.raises(SettingError, match="rows"):
+        steps.measure_steps(["row"], 1, 1)
+    with pytest.raises(SettingError, match="repeats"):
+        steps.measure_steps(["rows"], 0, 1)
