@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from ctrlib.errors import SettingError
-from ctrlib.figures import PALETTE, curves, figure_table, intervals, scatter
+from ctrlib.figures import PALETTE, curves, figure_table, intervals, scatter, stacked
 
 CELLS = pd.DataFrame(
     {
