@@ -43,5 +43,62 @@ def self_ensemble_loss(logits_KB: Tensor, labels_B: Tensor) -> Tensor:
     return mean_probability_bce(logits_KB, labels_B) + consistency(logits_KB)
 
 
+def symmetric_kl_loss(logits_KB: Tensor, labels_B: Tensor) -> Tensor:
+    r"""$\mathrm{bce}(\bar p, y)$ and the mean of $\mathrm{kl}(p_j \| p_k)$ over ordered pairs $j \ne k$.
+
+    For two passes the second part is $\tfrac12[\mathrm{kl}(p_1 \| p_2) + \mathrm{kl}(p_2 \| p_1)]$, as in R-Drop (Wu et
+    al., NeurIPS 2021). The QNN-alpha paper names a KL loss in Figure 6 and gives no equation: this form is our reading.
+    """
+    passes = logits_KB.shape[0]
+    p_KB = torch.sigmoid(logits_KB)
+    # kl(j||k) + kl(k||j) = (p_j - p_k) (z_j - z_k), so the sum over ordered pairs needs no logarithm.
+    differences = (p_KB[:, None] - p_KB) * (logits_KB[:, None] - logits_KB)
+    between = differences.sum(dim=(0, 1)).mean() / 2.0
+    return mean_probability_bce(logits_KB, labels_B) + between / max(1, passes * (passes - 1))
+
+
+def squared_loss(logits_KB: Tensor, labels_B: Tensor) -> Tensor:
+    r"""$\mathrm{bce}(\bar p, y) + \tfrac12 \sum_k (p_k - \mathrm{sg}\,\bar p)^2$, our reading of a squared error in Figure 6."""
+    p_KB = torch.sigmoid(logits_KB)
+    spread = 0.5 * (p_KB - p_KB.mean(dim=0).detach()).square().sum(dim=0).mean()
+    return mean_probability_bce(logits_KB, labels_B) + spread
+
+
+def tri_bce_loss(logits_KB: Tensor, labels_B: Tensor) -> Tensor:
+    r"""$\mathcal L_0 + \sum_k \max(0, \mathcal L_k - \mathcal L_0)\,\mathcal L_k$ with $\mathcal L_0 = \mathrm{bce}(\bar p, y)$.
+
+    $\mathcal L_k = \mathrm{bce}(p_k, y)$ is a mean over the batch, and the weight carries a gradient. From FCN (Li et al.,
+    2025), where the passes are two networks. The QNN-alpha paper names it as an inspiration; its use in Figure 6 is our
+    reading.
+    """
+    whole = mean_probability_bce(logits_KB, labels_B)
+    targets = labels_B.expand_as(logits_KB)
+    each_K = F.binary_cross_entropy_with_logits(logits_KB, targets, reduction="none").mean(dim=1)
+    return whole + (torch.relu(each_K - whole) * each_K).sum()
+
+
+def cosine_loss(logits_KB: Tensor, labels_B: Tensor, states_KBd: Tensor) -> Tensor:
+    r"""$\mathrm{bce}(\bar p, y)$ and $1 - \cos$ of the last layer's states (K, B, d), a mean over pairs of passes.
+
+    Figure 6 of the QNN-alpha paper compares five losses and names two; this one is our reading.
+    """
+    passes = logits_KB.shape[0]
+    unit_KBd = F.normalize(states_KBd, dim=-1)
+    # The squared length of the sum of K unit vectors is K plus twice the sum of all cosines.
+    cosines_B = (unit_KBd.sum(dim=0).square().sum(dim=-1) - passes) / 2.0
+    pairs = max(1, passes * (passes - 1) // 2)
+    return mean_probability_bce(logits_KB, labels_B) + (1.0 - cosines_B / pairs).mean()
+
+
 Loss = Callable[[Tensor, Tensor], Tensor]
-LOSSES: dict[str, Loss] = {"bce": bce_loss, "self-ensemble": self_ensemble_loss}
+StateLoss = Callable[[Tensor, Tensor, Tensor], Tensor]
+LOSSES: dict[str, Loss] = {
+    "bce": bce_loss,
+    "self-ensemble": self_ensemble_loss,
+    "mean-probability": mean_probability_bce,
+    "symmetric-kl": symmetric_kl_loss,
+    "squared": squared_loss,
+    "tri-bce": tri_bce_loss,
+}
+STATE_LOSSES: dict[str, StateLoss] = {"cosine": cosine_loss}
+"""Losses that also compare the last layer's states; a model offers them by `interact_states`."""

@@ -16,8 +16,8 @@ CASES = cases(NAME)
 
 
 def our_name(theirs: str) -> str:
-    """Translate a weight's name, for example layer.0.linear.1.weight -> layers.0.norm.weight."""
-    name = theirs.replace("layer.", "layers.", 1).replace("fc", "head")
+    """Translate a weight's name, for example layer.0.linear.1.weight -> trunk.layers.0.norm.weight."""
+    name = theirs.replace("layer.", "trunk.layers.", 1).replace("fc", "head")
     return name.replace("linear.0", "map").replace("linear.1", "norm")
 
 

@@ -31,6 +31,8 @@ SMALL = {
 }
 SYSTEMS = {name: (name, {}) for name in MODELS} | {
     "T19 self-ensemble": ("T19", {"loss": "self-ensemble", "passes": 2}),
+    "QNN-alpha written, 2 heads": ("QNN-alpha", {"mode": "written", "heads": 2}),
+    "QNN-alpha aligned, 2 heads": ("QNN-alpha", {"mode": "aligned", "heads": 2, "batch_norm": False}),
     "T9 batch norm, ReLU": ("T9", {"batch_norm": True, "post_activation": "relu"}),
     "DNN batch norm": ("DNN", {"batch_norm": True}),
     "DeepFM self-ensemble": ("DeepFM", {"loss": "self-ensemble", "passes": 2}),
@@ -73,6 +75,11 @@ def main() -> None:
     schema = Schema((Field("a"), Field("b"), Field("c")), (7, 9, 5))
     data = CTRDataset("tiny", schema, *[random_split(n, schema, generator) for n in (600, 200, 200)], "0" * 16, {})
     values = {system: losses(system, data) for system in SYSTEMS}
+    stored = json.loads(FILE.read_text()) if FILE.exists() else {"numerics": None, "losses": {}}
+    if stored["numerics"] == NUMERICS:  # a line that still holds stays as it is, to the letter
+        for system, row in stored["losses"].items():
+            if system in values and values[system] == pytest.approx(row, rel=1e-9, abs=0):
+                values[system] = row
     lines = [f'  "{system}": {json.dumps(row)}' for system, row in values.items()]
     text = f'{{\n "numerics": {NUMERICS},\n "losses": {{\n' + ",\n".join(lines) + "\n }\n}\n"
     FILE.write_text(text)

@@ -11,7 +11,7 @@ import torch
 from ctrlib import seeds
 from ctrlib.data.schema import Schema
 from ctrlib.errors import unknown
-from ctrlib.models import autoint, dcn, deepfm, dnn, neuron_network, qnn_alpha, xdeepfm
+from ctrlib.models import autoint, dcn, deepfm, dnn, neuron_network, qnn_alpha, qnn_hybrids, xdeepfm
 from ctrlib.models.base import CTRModel, ModelSettings, checked
 from ctrlib.neurons import FORMATS
 
@@ -28,6 +28,9 @@ MODELS: dict[str, ModelEntry] = {
     name: ModelEntry(neuron_network.NeuronNetworkSettings, neuron_network.build) for name in FORMATS
 } | {
     "QNN-alpha": ModelEntry(qnn_alpha.QNNAlphaSettings, qnn_alpha.build),
+    "DeepFM-QNN": ModelEntry(qnn_hybrids.HybridSettings, qnn_hybrids.build),
+    "xDeepFM-QNN": ModelEntry(qnn_hybrids.XDeepFMQNNSettings, qnn_hybrids.build),
+    "DCNv2-QNN": ModelEntry(qnn_hybrids.DCNv2QNNSettings, qnn_hybrids.build),
     "DNN": ModelEntry(dnn.DNNSettings, dnn.build),
     "DeepFM": ModelEntry(deepfm.DeepFMSettings, deepfm.build),
     "DCNv2": ModelEntry(dcn.DCNv2Settings, dcn.build),

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from ctrlib.data.schema import Schema
 from ctrlib.errors import SettingError, unknown
 from ctrlib.layers import FieldEmbedding, FirstOrder
-from ctrlib.losses import LOSSES
+from ctrlib.losses import LOSSES, STATE_LOSSES
 
 S = TypeVar("S", bound="ModelSettings")
 
@@ -21,7 +21,7 @@ S = TypeVar("S", bound="ModelSettings")
 class ModelSettings:
     """Settings that every model takes.
 
-    embedding_dim: D. dropout: rate in [0, 1). loss: a name in `ctrlib.losses.LOSSES`. passes: forward passes
+    embedding_dim: D. dropout: rate in [0, 1). loss: a name in `ctrlib.losses`. passes: forward passes
     over one batch in training, K; more than one makes sense for a loss that compares passes.
     """
 
@@ -31,8 +31,8 @@ class ModelSettings:
     passes: int = 1
 
     def __post_init__(self) -> None:
-        if self.loss not in LOSSES:
-            raise unknown("loss", self.loss, LOSSES)
+        if self.loss not in {**LOSSES, **STATE_LOSSES}:
+            raise unknown("loss", self.loss, [*LOSSES, *STATE_LOSSES])
         if self.embedding_dim < 1 or self.passes < 1:
             raise SettingError("embedding_dim and passes must be at least 1.")
         if self.loss != "bce" and self.passes < 2:
@@ -81,6 +81,13 @@ class CTRModel(nn.Module):
         """Return the logits of K passes over the same field vectors, (K, B)."""
         return torch.stack([self.interact(e_BFD) for _ in range(passes)])
 
+    def interact_states(self, e_BFD: Tensor, passes: int) -> tuple[Tensor, Tensor]:
+        """Return the logits of K passes, (K, B), and the last layer's states, (K, B, width)."""
+        raise SettingError(
+            f"Loss '{self.settings.loss}' compares the last layer's states, which {type(self).__name__} does not "
+            f"give. Choose one of {', '.join(LOSSES)}, or QNN-alpha."
+        )
+
     def add_first_order(self, ids: Tensor, logits: Tensor) -> Tensor:
         """Return logits (*, B) with the first-order term of the ids, if the model has one."""
         return logits if self.first_order is None else logits + self.first_order(ids)
@@ -91,8 +98,11 @@ class CTRModel(nn.Module):
     def training_loss(self, ids: Tensor, labels: Tensor) -> Tensor:
         """Return the loss of one batch, a scalar. Regularisers are the protocol's affair."""
         e_BFD = self.embedding(ids)
-        logits_KB = self.add_first_order(ids, self.interact_passes(e_BFD, self.settings.passes))
-        return LOSSES[self.settings.loss](logits_KB, labels)
+        loss, passes = self.settings.loss, self.settings.passes
+        if loss in STATE_LOSSES:
+            logits_KB, states_KBd = self.interact_states(e_BFD, passes)
+            return STATE_LOSSES[loss](self.add_first_order(ids, logits_KB), labels, states_KBd)
+        return LOSSES[loss](self.add_first_order(ids, self.interact_passes(e_BFD, passes)), labels)
 
     def embedding_parameters(self) -> list[nn.Parameter]:
         """Parameters under the embedding regulariser: every table, first-order weights included."""

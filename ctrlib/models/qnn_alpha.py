@@ -46,16 +46,14 @@ class QNNAlphaSettings(ModelSettings):
             raise SettingError(f"layers is {self.layers}; a network needs at least 1.")
 
 
-class QNNAlpha(CTRModel):
-    """Logits (B,). Several passes share one look-up and the first layer's map."""
+class QNNTrunk(nn.Module):
+    """x (B, d) -> x_L (K, B, d) for K passes, which part at the first dropout, after the first map."""
 
-    settings: QNNAlphaSettings
-
-    def __init__(self, schema: Schema, settings: QNNAlphaSettings) -> None:
-        super().__init__(schema, settings)
+    def __init__(self, num_fields: int, settings: QNNAlphaSettings) -> None:
+        super().__init__()
         self.layers = nn.ModuleList(
             MultiHeadKhatriRao(
-                schema.num_fields,
+                num_fields,
                 settings.embedding_dim,
                 rows=settings.rows,
                 heads=settings.heads,
@@ -68,16 +66,31 @@ class QNNAlpha(CTRModel):
             for _ in range(settings.layers)
         )
         self.dropout = Dropout(settings.dropout)
+
+    def forward(self, x_Bd: Tensor, passes: int = 1) -> Tensor:
+        x = x_Bd[None]
+        for layer in self.layers:
+            x = self.dropout(layer(x, passes))
+        return x
+
+
+class QNNAlpha(CTRModel):
+    """Logits (B,). Several passes share one look-up and the first layer's map."""
+
+    settings: QNNAlphaSettings
+
+    def __init__(self, schema: Schema, settings: QNNAlphaSettings) -> None:
+        super().__init__(schema, settings)
+        self.trunk = QNNTrunk(schema.num_fields, settings)
         self.head = nn.Linear(self.width, 1)
         reset_linear_maps(self)
 
+    def interact_states(self, e_BFD: Tensor, passes: int) -> tuple[Tensor, Tensor]:
+        states_KBd: Tensor = self.trunk(e_BFD.flatten(1), passes)
+        return torch.squeeze(self.head(states_KBd), -1), states_KBd
+
     def interact_passes(self, e_BFD: Tensor, passes: int) -> Tensor:
-        """Return the logits of K passes, (K, B). The passes part at the first dropout, after the first map."""
-        x = e_BFD.flatten(1)[None]
-        for layer in self.layers:
-            x = self.dropout(layer(x, passes))
-        logits: Tensor = self.head(x)
-        return torch.squeeze(logits, -1)
+        return self.interact_states(e_BFD, passes)[0]
 
     def interact(self, e_BFD: Tensor) -> Tensor:
         return self.interact_passes(e_BFD, 1)[0]
