@@ -58,18 +58,21 @@ def symmetric_kl_loss(logits_KB: Tensor, labels_B: Tensor) -> Tensor:
 
 
 def squared_loss(logits_KB: Tensor, labels_B: Tensor) -> Tensor:
-    r"""$\mathrm{bce}(\bar p, y) + \tfrac12 \sum_k (p_k - \mathrm{sg}\,\bar p)^2$, our reading of a squared error in Figure 6."""
+    r"""$\mathrm{bce}(\bar p, y) + \tfrac12 \sum_k (p_k - \mathrm{sg}\,\bar p)^2$.
+
+    Figure 6 of the QNN-alpha paper compares five losses and names two; a squared error is our reading.
+    """
     p_KB = torch.sigmoid(logits_KB)
     spread = 0.5 * (p_KB - p_KB.mean(dim=0).detach()).square().sum(dim=0).mean()
     return mean_probability_bce(logits_KB, labels_B) + spread
 
 
 def tri_bce_loss(logits_KB: Tensor, labels_B: Tensor) -> Tensor:
-    r"""$\mathcal L_0 + \sum_k \max(0, \mathcal L_k - \mathcal L_0)\,\mathcal L_k$ with $\mathcal L_0 = \mathrm{bce}(\bar p, y)$.
+    r"""$\mathcal L_0 + \sum_k \max(0, \mathcal L_k - \mathcal L_0)\,\mathcal L_k$.
 
-    $\mathcal L_k = \mathrm{bce}(p_k, y)$ is a mean over the batch, and the weight carries a gradient. From FCN (Li et al.,
-    2025), where the passes are two networks. The QNN-alpha paper names it as an inspiration; its use in Figure 6 is our
-    reading.
+    $\mathcal L_0 = \mathrm{bce}(\bar p, y)$ and $\mathcal L_k = \mathrm{bce}(p_k, y)$ are means over the batch, and the
+    weight carries a gradient. From FCN (Li et al., 2025), where the passes are two networks. The QNN-alpha paper names
+    it as an inspiration; its use in Figure 6 is our reading.
     """
     whole = mean_probability_bce(logits_KB, labels_B)
     targets = labels_B.expand_as(logits_KB)
