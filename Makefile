@@ -1,7 +1,7 @@
 # make book    set up, execute the chapters (profile quick) and render the book
 # make test    set up, then linter, type checker and tests
 # make lock    resolve requirements.lock again    make clean    remove what make book and make test wrote
-# UV=1 installs with uv, which is faster. Needs: Python 3.11 or 3.12 with venv, make, a C compiler.
+# UV=1 installs with uv, which is faster. Needs: Python 3.11 or 3.12 with venv, and make.
 
 SUITABLE := import sys, venv, ensurepip; sys.exit(not (3, 11) <= sys.version_info < (3, 13))
 PYTHON   ?= $(shell for p in python3 python3.11 python3.12; do \
