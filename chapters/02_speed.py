@@ -70,13 +70,15 @@ pd.Series({"profile": profile, "device": device, "repeats": REPEATS[profile]}).r
 # %% [markdown]
 # ## The floor
 #
-# A training step has work that no programming can remove: its matrix products, forwards and backwards, and the bytes
-# that must pass through memory. With $n$ operations, $m$ bytes, a matrix rate $r$ and a copy rate $c$ the step takes at
-# least
+# A training step has matrix products to do, forwards and backwards, and bytes to move through memory. With $n$
+# operations, $m$ bytes, a matrix rate $r$ and a copy rate $c$ it should take about
 #
 # $$
-# t_{\min} = \max\left(\frac{n}{r}, \frac{m}{c}\right).
+# t = \max\left(\frac{n}{r}, \frac{m}{c}\right)
 # $$
+#
+# when both go on at the same time. We call this the floor. A program that computes things again instead of keeping
+# them, or that finds them in a cache, can do with fewer bytes.
 #
 # We count $n$ from the products that really run, and $m$ as what is kept for the backward pass, written once and read
 # once, plus the optimiser's seven passes over the parameters. The rates are measured beside every step, in float32.
@@ -116,7 +118,7 @@ figure_table(
 # ## From a plain loop to ours
 #
 # Start from the loop that most of us would write first: a `DataLoader`, one embedding for each field, the framework's
-# Adam and dropout, the penalty as a term of the loss, two whole passes for the self-ensemble loss. Then change one
+# Adam and dropout, the penalty as a term of the loss, two passes after one look-up for the self-ensemble loss. Then change one
 # thing at a time. The system is QNN-alpha with the settings of the authors' best run on Frappe: 13 rows, 2 layers, batch
 # norm, two passes.
 
@@ -144,6 +146,7 @@ if len(rungs):
 #   tensor.
 # - **One table for all fields.** One look-up in place of ten. With 64-bit ids its gradient is a parallel scatter; with
 #   32-bit ids the framework takes a slow path.
+# - **The framework's fused Adam.** One flag: one pass over the parameters in place of many.
 # - **Penalty and clipping in Adam's pass.** The penalty is Adam's own weight decay, as long as nothing is clipped. The
 #   bits stay the same.
 # - **Freed memory kept.** By default the C library hands large blocks back to the system, and every step pays for

@@ -82,7 +82,8 @@ def test_every_rung_computes_the_same(data: CTRDataset, monkeypatch: pytest.Monk
                     net.tables.parameters(), whole.split(list(data.schema.vocab_sizes)), strict=True
                 ):
                     table.copy_(rows)
-            found.append(net(data.train.ids[:50]))
+            ids = data.train.ids[:50]
+            found.append(net(net.embed(ids if one_table else (ids - torch.tensor(data.schema.offsets)).long())))
     assert torch.allclose(found[0], found[1], atol=1e-6) and torch.allclose(found[0], found[2], atol=1e-6)
 
 

@@ -58,7 +58,11 @@ class Replayed:
 
     def __init__(self, function: Callable[[], Tensor], generators: Sequence[torch.Generator]) -> None:
         self.function, self.result, self.replays = function, torch.zeros(()), 0
+        self.closed = False
         assert len(generators) == 1
+
+    def reset(self) -> None:
+        self.closed = True
 
     def replay(self) -> None:
         self.replays += 1
@@ -77,10 +81,33 @@ def test_replayed_steps_equal_plain_ones() -> None:
         return ids.float().mean() + labels.sum()
 
     captured = CapturedStep(step, [torch.Generator()], record)
-    batches = [(torch.full((size, 2), k), torch.ones(size)) for k, size in enumerate([4, 4, 4, 4, 3, 4, 4])]
+    sizes = [4, 4, 3, 4, 4, 3, 4]
+    batches = [(torch.full((size, 2), k), torch.ones(size)) for k, size in enumerate(sizes)]
     losses = [captured(ids, labels) for ids, labels in batches]
     assert [float(x) for x in losses] == [float(step(ids, labels)) for ids, labels in batches]
-    assert len(recorded) == 1 and recorded[0].replays == len(batches) - WARM_UP_STEPS - 1
+    assert len(recorded) == 1 and recorded[0].replays == sizes.count(4) - WARM_UP_STEPS
+    captured.close()
+    assert recorded[0].closed and captured.graph is None
+
+
+def test_a_run_that_fails_leaves_the_others_their_records(tiny: CTRDataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A diverging run is recorded as failed; one that raises is raised at the end, after the others' records."""
+    monkeypatch.setattr(runner, "dataset", lambda name, min_count, rows: tiny)
+    grid = Grid("trial").add("ml-100k", {"T9": ("T9", {}), "DNN": ("DNN", {})}, FAST, [1])
+    grid.add("ml-100k", {"T21": ("T21", {})}, FAST.replace(learning_rate=1e12), [1])
+    original = runner.build_model
+
+    def failing(name: str, *arguments: Any, **settings: Any) -> Any:
+        if name == "DNN":
+            raise DataError("made up")
+        return original(name, *arguments, **settings)
+
+    monkeypatch.setattr(runner, "build_model", failing)
+    found: dict[str, str] = {}
+    with pytest.raises(DataError, match="made up"):
+        for run, record in interleaved(grid.runs, "cpu", 3):
+            found[run.label] = record["status"]
+    assert found == {"T9": "completed", "T21": "failed"}
 
 
 def test_interleaved_runs_have_the_records_of_runs_alone(

@@ -197,6 +197,14 @@ def test_a_shared_first_layer_equals_separate_passes() -> None:
         assert torch.allclose(value, other.state_dict()[name], rtol=0, atol=1e-14), name
 
 
+@pytest.mark.parametrize("batch_norm", [False, True])
+def test_what_is_not_a_number_is_not_hidden(batch_norm: bool) -> None:
+    """A ReLU lets NaN through, and so must the loops: a run that diverges has to be noticed."""
+    made, x = layer(dropout=0.3, batch_norm=batch_norm), inputs()
+    x[0, 3] = float("nan")
+    assert bool(torch.isnan(made(x)[0, 3]).any())
+
+
 def test_wrong_settings_are_refused() -> None:
     with pytest.raises(SettingError, match="aligned"):
         layer(mode="aligne")

@@ -59,9 +59,10 @@ def copy_rate(device: str = "cpu") -> float:
 
 @dataclass(frozen=True)
 class Work:
-    """What one training step cannot do without. operations: of its matrix products, forwards and backwards.
+    """What one training step does at least. operations: of its matrix products, forwards and backwards.
 
-    bytes: what is kept for the backward pass, written and read once, and the optimiser's passes.
+    bytes: what it keeps for the backward pass, written and read once, and the optimiser's passes. They are those of
+    our implementation: computing things again, or a cache that holds them, can do with fewer.
     """
 
     operations: int

@@ -17,7 +17,7 @@ from ctrlib.lab.runner import peak_memory_mb
 from ctrlib.models import build_model
 from ctrlib.train import Protocol
 from ctrlib.train.allocator import keep_freed_memory
-from ctrlib.train.fit import Trainer
+from ctrlib.train.fit import Trainer, drained
 
 WARM_UP_BATCHES = 10
 
@@ -45,7 +45,7 @@ def main(task: dict[str, Any]) -> None:
     for start in range(0, WARM_UP_BATCHES * system.batch_size, system.batch_size):
         rows = slice(start, start + system.batch_size)
         run.step(data.train.ids[rows], data.train.labels[rows])
-    epoch = run.finish_epoch(run.start_epoch())
+    epoch = run.finish_epoch(drained(run.start_epoch()))
     found = {
         "side": "ctrlib",
         "parameters": model.num_parameters,

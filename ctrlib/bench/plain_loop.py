@@ -40,9 +40,14 @@ class Model(nn.Module):
         for table in tables:
             nn.init.normal_(table.weight, std=1e-4)
 
-    def forward(self, ids: Tensor) -> Tensor:
-        x = torch.cat([table(ids[:, k]) for k, table in enumerate(self.tables)], dim=1)
+    def embed(self, ids: Tensor) -> Tensor:
+        return torch.cat([table(ids[:, k]) for k, table in enumerate(self.tables)], dim=1)
+
+    def head(self, x: Tensor) -> Tensor:
         return torch.sigmoid(self.network(x)).squeeze(1)
+
+    def forward(self, ids: Tensor) -> Tensor:
+        return self.head(self.embed(ids))
 
 
 def train(model: Model, loader: Any, optimiser: Any, system: dict[str, Any]) -> None:
@@ -51,7 +56,8 @@ def train(model: Model, loader: Any, optimiser: Any, system: dict[str, Any]) -> 
     for ids, labels in loader:
         optimiser.zero_grad()
         if system["name"] == "QNN-alpha":
-            loss = self_ensemble(model(ids), model(ids), labels)
+            x = model.embed(ids)  # both passes share the look-up
+            loss = self_ensemble(model.head(x), model.head(x), labels)
         else:
             loss = nn.functional.binary_cross_entropy(model(ids), labels)
         for weight in model.tables.parameters():

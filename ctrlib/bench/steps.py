@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import torch
+from torch._C._autograd import DeviceType
 from torch.profiler import ProfilerActivity, profile
 
 from ctrlib.bench.floors import copy_rate, matrix_rate, seconds_each, work_of_step
@@ -121,10 +122,25 @@ def _in_processes(case: Case, repeats: int, threads: int, device: str) -> dict[s
     limits = {"OMP_NUM_THREADS": str(share), "MKL_NUM_THREADS": str(share)}
     command = [sys.executable, "-m", "ctrlib.bench.steps", task]
     started = [
-        subprocess.Popen(command, env=os.environ | limits, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        subprocess.Popen(
+            command,
+            env=os.environ | limits,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
         for _ in range(case.copies)
     ]
+    if case.copies > 1:
+        for process in started:
+            assert process.stdout is not None
+            process.stdout.readline()  # warmed up
     results = []
+    for process in started:
+        assert process.stdin is not None
+        process.stdin.write("go\n")
+        process.stdin.flush()
     for process in started:
         out, errors = process.communicate()
         if process.returncode:
@@ -148,9 +164,13 @@ def measure_case(case: Case, repeats: int, threads: int, device: str = "cpu") ->
         rows = torch.randint(len(data.train), (case.batch_size,), generator=stream).to(device)
         return data.train.ids[rows], data.train.labels[rows]
 
-    taken = seconds_each(lambda: run.step(*batch()), repeats, warm_up=5)
+    seconds_each(lambda: run.step(*batch()), 0, warm_up=5)
+    if case.copies > 1:
+        print("ready", flush=True)
+        sys.stdin.readline()  # until all copies are ready
+    taken = seconds_each(lambda: run.step(*batch()), repeats, warm_up=0)
     peak = peak_memory_mb(device)  # before the counting below, which keeps more
-    parts = _parts(lambda: run.step(*batch()))
+    parts = _parts(lambda: run._step(*batch()), device)  # as it is: a replayed step shows no operations
     work = work_of_step(model, *batch())
     matrix, copy = matrix_rate(device), copy_rate(device)
     started = time.perf_counter()
@@ -200,17 +220,20 @@ PARTS = {
 """Operations by what they serve. The rest is elementwise work, reductions and the framework's own time."""
 
 
-def _parts(step: Any, steps: int = 4) -> dict[str, float]:
-    """Return the seconds of a step that each part takes by itself, as the profiler counts them."""
-    activities = [ProfilerActivity.CPU] + ([ProfilerActivity.CUDA] if torch.cuda.is_available() else [])
+def _parts(step: Any, device: str, steps: int = 4) -> dict[str, float]:
+    """Return the seconds of a step that each part takes by itself, as the profiler counts them on the device."""
+    on_gpu = device.startswith("cuda")
+    activities = [ProfilerActivity.CPU] + ([ProfilerActivity.CUDA] if on_gpu else [])
     with profile(activities=activities) as watched:
         for _ in range(steps):
             step()
     total = dict.fromkeys((*PARTS, "the rest"), 0.0)
     of = {name: part for part, names in PARTS.items() for name in names}
     for event in watched.key_averages():
-        seconds = (event.self_device_time_total or event.self_cpu_time_total) / 1e6 / steps
-        total[of.get(event.key, "the rest")] += seconds
+        if event.device_type != DeviceType.CPU:
+            continue  # a kernel's own row; its time is in the row of the operation that launched it
+        micros = event.self_device_time_total if on_gpu else event.self_cpu_time_total
+        total[of.get(event.key, "the rest")] += micros / 1e6 / steps
     return total
 
 

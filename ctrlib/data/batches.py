@@ -20,6 +20,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import cache
 from typing import Protocol
 
 import torch
@@ -133,7 +134,7 @@ class _Loader:
         self.source, self.generator = source, generator
         self.pieces = source.pieces(generator)
         self.cuda = source.device.type == "cuda"
-        self.stream = torch.cuda.Stream(source.device) if self.cuda else None
+        self.stream = _side_stream(source.device) if self.cuda else None
         self.pinned: Batch | None = None
 
     def __call__(self) -> Window | None:
@@ -166,6 +167,12 @@ class _Loader:
             ids = torch.empty(rows, split.ids.shape[1], dtype=split.ids.dtype, pin_memory=True)
             self.pinned = ids, torch.empty(rows, pin_memory=True)
         return self.pinned[0][:rows], self.pinned[1][:rows]
+
+
+@cache
+def _side_stream(device: torch.device) -> torch.cuda.Stream:
+    """Return the one stream of a GPU that windows are copied on, of another priority than those of training."""
+    return torch.cuda.Stream(device, priority=-1)
 
 
 def _in_thread(load: _Loader) -> Future[Window | None]:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ctrlib.data import DATASETS
-from ctrlib.errors import RecordError, SettingError, unknown
+from ctrlib.errors import CtrlibError, DataError, DeviceError, RecordError, SettingError, unknown
 from ctrlib.lab.records import Record, read_record, set_aside, write_record
 from ctrlib.lab.run import Run
 from ctrlib.lab.runner import make_record, record_epochs
@@ -111,10 +111,13 @@ def interleaved(runs: Iterable[Run], device: str, jobs: int, threads: int = 1) -
     on the epochs of the others.
     """
     waiting = iter(runs)
+    problem: CtrlibError | None = None
     active: list[tuple[Run, Generator[None, None, Record], AbstractContextManager[Any]]] = []
     while True:
-        for run in itertools.islice(waiting, jobs - len(active)):
+        for run in itertools.islice(waiting, 0 if problem else jobs - len(active)):
             active.append((run, record_epochs(run, device=device, threads=threads), _stream(device)))
+        if not active and problem:
+            raise problem
         if not active:
             return
         for entry in list(active):
@@ -125,6 +128,9 @@ def interleaved(runs: Iterable[Run], device: str, jobs: int, threads: int = 1) -
             except StopIteration as end:
                 active.remove(entry)
                 yield run, end.value
+            except (DataError, DeviceError) as error:  # of this run alone: the others go on to their records
+                active.remove(entry)
+                problem = problem or error
 
 
 def _stream(device: str) -> AbstractContextManager[Any]:

@@ -38,14 +38,16 @@ def make_record(run: Run, *, device: str = "cpu", threads: int = 1) -> Record:
 
 def record_epochs(run: Run, *, device: str = "cpu", threads: int = 1) -> Generator[None, None, Record]:
     """Do what `make_record` does, and yield after each epoch's work has been handed to the device."""
-    checked_device(device)
+    if checked_device(device).type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
     torch.set_num_threads(threads)
     data = dataset(run.dataset, run.protocol.min_count, run.rows)
     checkpoint_path = cache_dir() / "checkpoints" / run.path.with_suffix(".pt")
     record = _header(run, data, device, threads)
     try:
         model = build_model(run.model, data.schema, seed=run.seed, **run.settings)
-        identity = run.identity | {"fingerprint": data.fingerprint, "numerics": NUMERICS}
+        kind = device.split(":")[0]  # a random stream's state belongs to a kind of device
+        identity = run.identity | {"fingerprint": data.fingerprint, "numerics": NUMERICS, "device": kind}
         result = yield from fit_epochs(
             model,
             data,

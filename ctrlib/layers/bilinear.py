@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 
 def distinct_pairs(x_dB: Tensor) -> Tensor:
@@ -42,6 +43,7 @@ class _PairProduct(torch.autograd.Function):
         return distinct_pairs(x.t().contiguous()).t() @ weight
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor]:
         (gradient_BK,) = gradients
         x, weight = ctx.saved_tensors

@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 from ctrlib.errors import SettingError
 
@@ -56,6 +57,7 @@ class _DropBy16Bits(torch.autograd.Function):
         return _scaled_product(x, mask, ctx.scale)
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
         (mask,) = ctx.saved_tensors
         return _scaled_product(gradients[0], mask, ctx.scale), None, None

@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 
 class _AddProduct(torch.autograd.Function):
@@ -17,6 +18,7 @@ class _AddProduct(torch.autograd.Function):
         return torch.addcmul(c, a, b)
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor | None, Tensor | None]:
         (gradient,) = gradients
         a, b = ctx.saved_tensors

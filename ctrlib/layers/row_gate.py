@@ -19,6 +19,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 from ctrlib.errors import DataError
 from ctrlib.layers.dropout import kept, kept_from, kept_scale
@@ -119,6 +120,7 @@ class _RowSum(torch.autograd.Function):
         return out
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         (gradient,) = gradients
         z, words, weight, bias, mean, variance = ctx.saved_tensors

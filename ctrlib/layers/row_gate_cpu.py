@@ -7,6 +7,7 @@ float64 over chunks.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
@@ -39,7 +40,8 @@ def _forward(  # type: ignore[no-untyped-def]
                     at = (h * rows + r) * position
                     for i in range(position):
                         u = z[s, b, at + i] * scale[s, at + i] + shift[s, at + i]
-                        total[i] += u if (u > 0) & (words[k, b, at + i] >= threshold) else z.dtype.type(0)
+                        open_gate = not (u <= 0)  # so that a NaN goes through, as it does through a ReLU
+                        total[i] += u if open_gate & (words[k, b, at + i] >= threshold) else z.dtype.type(0)
                 for i in range(position):
                     total[i] *= kept_scale
 
@@ -69,7 +71,7 @@ def _backward(  # type: ignore[no-untyped-def]
                                 row[at + i] += g[i] if kept else z.dtype.type(0)
                 for j in range(features):
                     value = z[s, b, j]
-                    open_gate = value * scale[s, j] + shift[s, j] > 0
+                    open_gate = not (value * scale[s, j] + shift[s, j] <= 0)
                     by_u = row[j] * kept_scale if open_gate else z.dtype.type(0)
                     scale_sum[j] += by_u * value
                     shift_sum[j] += by_u
@@ -170,6 +172,14 @@ def _over_samples(kernel: Callable[..., None], batch: int, *arguments: Any, each
 
 def _threads() -> int:
     return torch.get_num_threads()
+
+
+def _forget_pool() -> None:
+    _pool.cache_clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_pool)  # threads do not survive a fork
 
 
 @cache

@@ -23,6 +23,9 @@ class Graph(Protocol):
     def replay(self) -> None:
         """Run what was recorded, on the memory that it was recorded with."""
 
+    def reset(self) -> None:
+        """Give the memory back."""
+
 
 Record = Callable[[Callable[[], Tensor], Sequence[torch.Generator]], tuple[Graph, Tensor]]
 
@@ -37,9 +40,15 @@ def record_cuda_graph(
     graph = torch.cuda.CUDAGraph()
     for generator in generators:
         graph.register_generator_state(generator)  # type: ignore[no-untyped-call]
-    # Another thread, which loads data, may use the device meanwhile; that is not part of the step.
-    with torch.cuda.graph(graph, capture_error_mode="thread_local"):
-        result = function()
+    # All recordings use one stream, and the matrix library keeps one workspace for each stream. Forgetting it before
+    # and after gives every graph a workspace of its own, so graphs that run at the same time do not share one.
+    torch._C._cuda_clearCublasWorkspaces()
+    try:
+        # Another thread, which loads data, may use the device meanwhile; that is not part of the step.
+        with torch.cuda.graph(graph, capture_error_mode="thread_local"):
+            result = function()
+    finally:
+        torch._C._cuda_clearCublasWorkspaces()
     return graph, result
 
 
@@ -51,13 +60,17 @@ class CapturedStep:
 
     def __init__(self, step: Step, generators: Sequence[torch.Generator], record: Record = record_cuda_graph) -> None:
         self.step, self.generators, self.record = step, list(generators), record
+        self.shape: torch.Size | None = None  # of the batches that are replayed: the first one's
         self.plain_calls = 0
         self.inputs: tuple[Tensor, Tensor] | None = None
         self.graph: Graph | None = None
         self.loss: Tensor | None = None
 
     def __call__(self, ids: Tensor, labels: Tensor) -> Tensor:
-        if self.plain_calls < WARM_UP_STEPS or (self.inputs is not None and ids.shape != self.inputs[0].shape):
+        self.shape = self.shape or ids.shape
+        if ids.shape != self.shape:
+            return self.step(ids, labels)
+        if self.plain_calls < WARM_UP_STEPS:
             self.plain_calls += 1
             return self.step(ids, labels)
         if self.inputs is None:
@@ -68,3 +81,9 @@ class CapturedStep:
             fixed.copy_(given)
         self.graph.replay()
         return self.loss.clone()
+
+    def close(self) -> None:
+        """Give the recording's memory back. Nothing of it may still be running."""
+        if self.graph is not None:
+            self.graph.reset()
+        self.graph = self.inputs = self.loss = None

@@ -27,6 +27,7 @@ from ctrlib.train.optimiser import ClippedAdam
 from ctrlib.train.protocol import Protocol
 
 EVALUATION_ROWS = 16384  # rows of one batch without gradients
+STEPS_A_TURN = 50  # steps that are handed over before another run may have its turn
 
 T = TypeVar("T")
 
@@ -137,28 +138,31 @@ def fit_epochs(
     identity: dict[str, Any] | None = None,
     on_epoch: Callable[[Epoch], None] | None = None,
 ) -> Generator[None, None, FitResult]:
-    """Do what `fit` does, and yield after each epoch's work has been handed to the device.
+    """Do what `fit` does, and yield after some steps, and each epoch, have been handed to the device.
 
-    A GPU works on it while the caller turns to another run; on a CPU it is done by then.
+    A GPU works on them while the caller turns to another run; on a CPU they are done by then.
     """
     device = checked_device(device)
     keep_freed_memory()
     for split in (data.valid, data.test):
         check_both_classes(split.labels)  # fail before training, not after
-    trainer = Trainer(model, data.to(device), protocol, seed, device)
-    state = checkpoint.load(checkpoint_path, identity or {}) if checkpoint_path else None
-    if state is not None:
-        trainer.restore(state)
     with out_of_memory_explained():
-        while not trainer.progress.finished(protocol):
-            handed_over = trainer.start_epoch()
-            yield
-            epoch = trainer.finish_epoch(handed_over)
-            if checkpoint_path:
-                checkpoint.save(checkpoint_path, trainer.state() | {"identity": identity or {}})
-            if on_epoch:
-                on_epoch(epoch)
-        return trainer.result()
+        trainer = Trainer(model, data.to(device), protocol, seed, device)
+        try:
+            state = checkpoint.load(checkpoint_path, identity or {}) if checkpoint_path else None
+            if state is not None:
+                trainer.restore(state)
+            while not trainer.progress.finished(protocol):
+                handed_over = yield from trainer.start_epoch()
+                yield
+                epoch = trainer.finish_epoch(handed_over)
+                if checkpoint_path:
+                    checkpoint.save(checkpoint_path, trainer.state() | {"identity": identity or {}})
+                if on_epoch:
+                    on_epoch(epoch)
+            return trainer.result()
+        finally:
+            trainer.close()
 
 
 def drained(work: Generator[None, None, T]) -> T:
@@ -204,12 +208,12 @@ class Trainer:
         self.progress = _Progress(protocol.learning_rate)
         self.best = _copy(model)
 
-    def start_epoch(self) -> _HandedOver:
-        """Hand an epoch and its validation to the device."""
+    def start_epoch(self) -> Generator[None, None, _HandedOver]:
+        """Hand an epoch and its validation to the device; yield now and then, before its queue is full."""
         number, rate = len(self.progress.epochs) + 1, self.progress.learning_rate
         self.optimiser.set_rate(rate)
         clock = _Clock(self.device)
-        loss = self._train(number)
+        loss = yield from self._train(number)
         clock.mark()
         scores = _score(self.model, self.data.valid)
         clock.mark()
@@ -227,14 +231,23 @@ class Trainer:
             self.best = _copy(self.model)
         return epoch
 
-    def _train(self, number: int) -> Tensor:
+    def _train(self, number: int) -> Generator[None, None, Tensor]:
         """Train on every row once; return the mean loss."""
         self.model.train()
         source = batches_of(self.data.train, self.protocol.batch_size, self.device)
         total = torch.zeros((), dtype=torch.float64, device=self.device)
-        for ids, labels in source.epoch(seeds.stream(self.seed, "batches", number)):
+        for step, (ids, labels) in enumerate(source.epoch(seeds.stream(self.seed, "batches", number)), start=1):
             total += self.step(ids, labels).double() * len(labels)
+            if step % STEPS_A_TURN == 0:
+                yield
         return total / source.rows
+
+    def close(self) -> None:
+        """Give back what a recorded step holds on the device."""
+        if isinstance(self.step, CapturedStep):
+            torch.cuda.synchronize(self.device)
+            self.step.close()
+        del self.step  # it refers to this object; without the circle its memory goes at once
 
     def _step(self, ids: Tensor, labels: Tensor) -> Tensor:
         self.optimiser.zero_grad()
@@ -355,6 +368,8 @@ def checked_device(device: str | torch.device) -> torch.device:
         raise DeviceError(f"'{device}' is not a device. Use 'cpu' or 'cuda'.") from error
     if chosen.type == "cuda" and not torch.cuda.is_available():
         raise DeviceError("Device 'cuda' was asked for, but this PyTorch sees no GPU. Use device='cpu'.")
+    if chosen.type == "cuda" and chosen.index is not None:
+        torch.cuda.set_device(chosen)  # graphs, events and streams belong to the current GPU
     return chosen
 
 

@@ -28,6 +28,7 @@ class ClippedAdam:
         groups = [{"params": [p for p, mine in self.decay if mine == one], "strength": one} for one in strengths]
         start = torch.tensor(rate, device=self.decay[0][0].device) if self.on_gpu else rate
         self.adam = torch.optim.Adam(groups, lr=start, fused=True, capturable=self.on_gpu)
+        self.adam._warned_capturable_if_run_uncaptured = True  # type: ignore[attr-defined]  # the first steps are plain
 
     def set_rate(self, rate: float) -> None:
         """Set the learning rate of the steps that follow."""
@@ -81,3 +82,7 @@ class ClippedAdam:
     def load_state_dict(self, state: dict[str, object]) -> None:
         """Go back to a saved state."""
         self.adam.load_state_dict(state)  # type: ignore[arg-type]
+        if self.on_gpu:  # a rate that was saved as a number on the host would be frozen into a recorded step
+            device = self.decay[0][0].device
+            for group in self.adam.param_groups:
+                group["lr"] = torch.tensor(float(group["lr"]), device=device)

@@ -1,0 +1,71 @@
+"""What only a GPU can show: recorded steps, resumed runs and runs side by side against plain ones."""
+
+from __future__ import annotations
+
+import gc
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from ctrlib.data import CTRDataset, synthetic_dataset
+from ctrlib.lab import Grid, run_grid, runner
+from ctrlib.lab.grid import interleaved
+from ctrlib.models import build_model
+from ctrlib.train import FitResult, Protocol, fit
+
+pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU: nothing here can run")
+
+PROTOCOL = Protocol(batch_size=256, max_epochs=4, embedding_dim=16, embedding_regularizer=1e-3)
+SYSTEMS: dict[str, tuple[str, dict[str, Any]]] = {
+    "T9": ("T9", {}),
+    "QNN-alpha": ("QNN-alpha", {"rows": 3}),
+    "DCNv2": ("DCNv2", {"hidden_units": [64, 64]}),
+}
+
+
+@pytest.fixture(scope="module")
+def data() -> CTRDataset:
+    """2,700 training rows: ten whole batches and a short one."""
+    return synthetic_dataset((2700, 500, 500), [50] * 10, seed=1)
+
+
+def trained(system: str, data: CTRDataset, *, captured: bool = True, **options: Any) -> FitResult:
+    name, settings = SYSTEMS[system]
+    model = build_model(name, data.schema, seed=1, **settings)
+    model.capturable = captured
+    return fit(model, data, options.pop("protocol", PROTOCOL), seed=1, device="cuda", **options)
+
+
+@pytest.mark.parametrize("system", SYSTEMS)
+def test_recorded_steps_have_the_bits_of_plain_ones(system: str, data: CTRDataset) -> None:
+    replayed, plain = trained(system, data), trained(system, data, captured=False)
+    assert [e.train_loss for e in replayed.epochs] == [e.train_loss for e in plain.epochs]
+    assert replayed.test == plain.test
+
+
+def test_a_resumed_run_follows_the_schedule(data: CTRDataset, tmp_path: Path) -> None:
+    """The rate falls after every epoch here; a run that was stopped in between must see it fall too."""
+    falling = PROTOCOL.replace(min_delta=1.0, patience=9)
+    straight = trained("T9", data, protocol=falling)
+    path = tmp_path / "run.pt"
+    trained("T9", data, protocol=falling.replace(max_epochs=2), checkpoint_path=path)
+    resumed = trained("T9", data, protocol=falling, checkpoint_path=path)
+    assert [e.learning_rate for e in resumed.epochs] == [e.learning_rate for e in straight.epochs]
+    assert [e.train_loss for e in resumed.epochs] == [e.train_loss for e in straight.epochs]
+
+
+def test_runs_side_by_side_have_the_records_of_runs_alone(
+    data: CTRDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runner, "dataset", lambda name, min_count, rows: data)
+    grid = Grid("trial").add("ml-100k", SYSTEMS, PROTOCOL, [1, 2])
+    alone = run_grid(grid, root=tmp_path, device="cuda", jobs=1, progress=False)
+    together = {}
+    for run, record in interleaved(grid.runs, "cuda", 3):
+        together[run.label, run.seed] = record
+        gc.collect()
+    for record in alone:
+        other = together[record["label"], record["seed"]]
+        assert all(other[name] == record[name] for name in ("valid", "test", "best_epoch"))
