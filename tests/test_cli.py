@@ -39,6 +39,9 @@ def test_fit_on_a_table_of_ones_own(clicks: Path, capsys: pytest.CaptureFixture[
         (["book", "--profile", "papers"], "Did you mean 'paper'"),
         (["records", "verify"], "No completed record"),
         (["claims"], "No search run is recorded"),
+        (["bench", "steps", "row"], "Did you mean 'rows'"),
+        (["bench", "peers", "DCNv"], "Did you mean 'DCNv2'"),
+        (["bench", "peers", "T9", "--repeats", "0"], "repeats must be at least 1"),
     ],
 )
 def test_errors_are_one_line_and_status_1(
