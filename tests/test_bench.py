@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from ctrlib.bench import floors, ladder, plain_networks, steps, tables
+from ctrlib.bench import floors, ladder, plain_networks, steps, store, tables
 from ctrlib.bench.systems import SYSTEMS, system
 from ctrlib.data import CTRDataset, synthetic_dataset
 from ctrlib.errors import SettingError
@@ -131,7 +131,7 @@ def test_every_case_can_be_built() -> None:
 
 
 def test_measurements_become_frames(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tables, "measurements_dir", lambda: tmp_path)
+    monkeypatch.setattr(store, "measurements_dir", lambda: tmp_path)
     assert tables.steps().empty and tables.peers().empty and tables.ladder().empty
     assert list(tables.origins()["device"]) == ["none"] * 3
     where: dict[str, Any] = {"device": "cpu", "device_name": "P", "threads": 2, "versions": {"torch": "2"}}

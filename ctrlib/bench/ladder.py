@@ -5,9 +5,6 @@ python -m ctrlib.bench.ladder RUNG THREADS    prints the seconds of a batch
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -19,14 +16,12 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from ctrlib.bench import plain_networks
-from ctrlib.bench.peers import spread
+from ctrlib.bench.store import checked_threads, last_line, spread, write_measurement
 from ctrlib.bench.systems import SYSTEMS
 from ctrlib.data import CTRDataset, Schema, load_dataset
-from ctrlib.errors import CtrlibError
 from ctrlib.lab.runner import commit, environment
 from ctrlib.layers import Dropout, FieldEmbedding
 from ctrlib.models import build_model
-from ctrlib.paths import measurements_dir
 from ctrlib.train import Protocol
 from ctrlib.train.allocator import keep_freed_memory
 from ctrlib.train.fit import Trainer
@@ -136,25 +131,19 @@ def batches_of_rung(rung: int, data: CTRDataset) -> Iterator[Callable[[], Any]]:
 
 def measure_ladder(repeats: int, threads: int | None) -> dict[str, Any]:
     """Measure every rung in processes of their own, in turn; write data/measurements/ladder.json and return it."""
-    threads = threads or os.cpu_count() or 1
+    threads = checked_threads(repeats, threads)
     seconds: dict[str, list[float]] = {name: [] for name in RUNGS}
-    limits = {"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
     for _ in range(repeats):
         for rung, name in enumerate(RUNGS):
             command = [sys.executable, "-m", "ctrlib.bench.ladder", str(rung), str(threads)]
-            done = subprocess.run(command, env=os.environ | limits, capture_output=True, text=True, check=False)
-            if done.returncode:
-                raise CtrlibError(f"The rung '{name}' failed:\n{done.stderr[-2000:]}")
-            seconds[name].append(json.loads(done.stdout.splitlines()[-1]))
+            seconds[name].append(last_line(command, threads, f"The rung '{name}'"))
     found = {
         "system": SYSTEM.to_dict(),
         "batch_seconds": {name: spread(values) for name, values in seconds.items()},
         "environment": environment("cpu", threads),
         "commit": commit(),
     }
-    target = measurements_dir() / "ladder.json"
-    target.parent.mkdir(parents=True, exist_ok=True)
-    target.write_text(json.dumps(found, indent=1) + "\n", encoding="utf8")
+    write_measurement("ladder", found)
     return found
 
 

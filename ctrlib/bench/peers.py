@@ -7,9 +7,6 @@ count. The sides alternate, so that a processor whose speed drifts is fair to al
 from __future__ import annotations
 
 import json
-import os
-import statistics
-import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,11 +15,12 @@ from typing import Any
 import numpy as np
 
 from ctrlib.bench.ours import WARM_UP_BATCHES
+from ctrlib.bench.store import checked_threads, last_line, measurement, spread, write_measurement
 from ctrlib.bench.systems import System, system
 from ctrlib.data import DATASETS, load_dataset
-from ctrlib.errors import CtrlibError, SettingError, unknown
+from ctrlib.errors import SettingError, unknown
 from ctrlib.lab.runner import commit, environment
-from ctrlib.paths import cache_dir, measurements_dir
+from ctrlib.paths import cache_dir
 
 HERE = Path(__file__).parent
 MEASURED = ("train_seconds", "evaluate_seconds", "peak_memory_mb", "valid_auc")
@@ -38,15 +36,11 @@ def measure_peers(
     """
     if dataset not in DATASETS:
         raise unknown("data set", dataset, DATASETS)
-    if repeats < 1:
-        raise SettingError("repeats must be at least 1.")
-    threads = threads or os.cpu_count() or 1
-    target = measurements_dir() / "peers.json"
-    found: dict[str, Any] = json.loads(target.read_text()) if target.exists() else {}
+    threads = checked_threads(repeats, threads)
+    found = measurement("peers")
     for one in [system(name) for name in names]:
         found[one.name] = _rounds(one, dataset, repeats, threads, peer_python)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_text(json.dumps(found, indent=1) + "\n", encoding="utf8")
+        write_measurement("peers", found)
     return found
 
 
@@ -63,7 +57,7 @@ def _rounds(one: System, dataset: str, repeats: int, threads: int, peer_python: 
     runs: dict[str, list[dict[str, Any]]] = {side: [] for side in commands}
     for seed in range(1, repeats + 1):  # every round another seed, so that the AUC has a spread too
         for side, command in commands.items():
-            runs[side].append(_run([*command, json.dumps(task | {"seed": seed})], threads))
+            runs[side].append(last_line([*command, json.dumps(task | {"seed": seed})], threads, f"The side '{side}'"))
     found: dict[str, Any] = {
         "system": one.to_dict(),
         "dataset": dataset,
@@ -103,14 +97,6 @@ def export(dataset: str, one: System, folder: Path) -> None:
     (folder / "feature_map.json").write_text(text)
 
 
-def _run(command: list[str], threads: int) -> dict[str, Any]:
-    limits = {"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
-    done = subprocess.run(command, env=os.environ | limits, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise CtrlibError(f"The benchmark's side {Path(command[-2]).name} failed:\n{done.stderr[-2000:]}")
-    return dict(json.loads(done.stdout.splitlines()[-1]))
-
-
 def seconds(run: dict[str, Any], part: str) -> float:
     """Return the seconds of a part of an epoch, or of the epoch, training and validation."""
     if part == "epoch":
@@ -123,8 +109,3 @@ def _side(runs: list[dict[str, Any]]) -> dict[str, Any]:
     shared = {name: value for name, value in runs[-1].items() if name not in MEASURED}
     measured = {name: spread([run[name] for run in runs]) for name in MEASURED}
     return shared | {"epoch_seconds": spread([seconds(run, "epoch") for run in runs])} | measured
-
-
-def spread(values: Sequence[float]) -> dict[str, Any]:
-    """Return median, minimum, maximum and number of the values."""
-    return {"median": statistics.median(values), "min": min(values), "max": max(values), "repeats": len(values)}

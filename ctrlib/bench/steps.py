@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 import time
@@ -15,12 +14,11 @@ from torch._C._autograd import DeviceType
 from torch.profiler import ProfilerActivity, profile
 
 from ctrlib.bench.floors import copy_rate, matrix_rate, seconds_each, work_of_step
-from ctrlib.bench.peers import spread
+from ctrlib.bench.store import checked_threads, measurement, process_environment, spread, write_measurement
 from ctrlib.data import CTRDataset, criteo_shaped, load_dataset, synthetic_dataset
-from ctrlib.errors import CtrlibError, SettingError, unknown
+from ctrlib.errors import CtrlibError, unknown
 from ctrlib.lab.runner import commit, environment, peak_memory_mb
 from ctrlib.models import build_model
-from ctrlib.paths import measurements_dir
 from ctrlib.train import Protocol, evaluate
 from ctrlib.train.fit import Trainer
 
@@ -101,17 +99,13 @@ def measure_steps(groups: list[str], repeats: int, threads: int | None, device: 
     for group in groups:
         if group not in GROUPS:
             raise unknown("group of steps", group, GROUPS)
-    if repeats < 1:
-        raise SettingError("repeats must be at least 1.")
-    threads = threads or os.cpu_count() or 1
-    target = measurements_dir() / "steps.json"
-    found: dict[str, Any] = json.loads(target.read_text()) if target.exists() else {}
+    threads = checked_threads(repeats, threads)
+    found = measurement("steps")
     for case in CASES.values():
         if groups and case.group not in groups:
             continue
         found[f"{case.name} ({device}, {threads} threads)"] = _in_processes(case, repeats, threads, device)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_text(json.dumps(found, indent=1) + "\n", encoding="utf8")
+        write_measurement("steps", found)
     return found
 
 
@@ -119,12 +113,11 @@ def _in_processes(case: Case, repeats: int, threads: int, device: str) -> dict[s
     """Measure a case in a process of its own, or in several at the same time; the last one's result, rates added."""
     share = max(1, threads // case.copies)
     task = json.dumps({"case": asdict(case), "repeats": repeats, "threads": share, "device": device})
-    limits = {"OMP_NUM_THREADS": str(share), "MKL_NUM_THREADS": str(share)}
     command = [sys.executable, "-m", "ctrlib.bench.steps", task]
     started = [
         subprocess.Popen(
             command,
-            env=os.environ | limits,
+            env=process_environment(share),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

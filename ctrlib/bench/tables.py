@@ -2,21 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import pandas as pd
 
-from ctrlib.paths import measurements_dir
+from ctrlib.bench.store import measurement
 
 AUC_KEYS = {"": "median", "_low": "min", "_high": "max"}
 SIDES = {"ctrlib": "ctrlib", "plain": "plain PyTorch loop", "fuxictr": "FuxiCTR 2.3.10"}
-
-
-def measurement(name: str) -> dict[str, Any]:
-    """Return the content of data/measurements/NAME.json, or an empty dict when nothing was measured yet."""
-    path = measurements_dir() / f"{name}.json"
-    return dict(json.loads(path.read_text(encoding="utf8"))) if path.exists() else {}
 
 
 def steps(device: str = "cpu") -> pd.DataFrame:
