@@ -16,7 +16,6 @@ from ctrlib.data import load_dataset
 from ctrlib.lab.runner import peak_memory_mb
 from ctrlib.models import build_model
 from ctrlib.train import Protocol
-from ctrlib.train.allocator import keep_freed_memory
 from ctrlib.train.fit import Trainer, drained
 
 WARM_UP_BATCHES = 10
@@ -39,7 +38,6 @@ def main(task: dict[str, Any]) -> None:
     system = System(**task["system"])
     data = load_dataset(task["dataset"], min_count=system.min_count)
     model = build_model(system.model, data.schema, seed=task["seed"], embedding_dim=system.width, **system.settings)
-    keep_freed_memory()
     run = Trainer(model, data, protocol(system), task["seed"], torch.device("cpu"))
     model.train()
     for start in range(0, WARM_UP_BATCHES * system.batch_size, system.batch_size):

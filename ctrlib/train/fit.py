@@ -143,7 +143,6 @@ def fit_epochs(
     A GPU works on them while the caller turns to another run; on a CPU they are done by then.
     """
     device = checked_device(device)
-    keep_freed_memory()
     for split in (data.valid, data.test):
         check_both_classes(split.labels)  # fail before training, not after
     with out_of_memory_explained():
@@ -190,6 +189,7 @@ class Trainer:
     """One run: model, optimiser, random streams and progress. `fit` drives it; benchmarks take its `step`."""
 
     def __init__(self, model: CTRModel, data: CTRDataset, protocol: Protocol, seed: int, device: torch.device) -> None:
+        keep_freed_memory()
         self.model = model.to(device)
         self.data, self.protocol, self.seed, self.device = data, protocol, seed, device
         self.masks = seeds.stream(seed, "dropout", device=device)
