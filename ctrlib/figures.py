@@ -293,7 +293,8 @@ def stacked(
     _require(df, y, *parts)
     figure = go.Figure()
     for number, part in enumerate(parts):
-        pattern = {"shape": PATTERNS[number % len(PATTERNS)], "fgcolor": "rgba(255,255,255,0.55)", "size": 6}
+        shape = PATTERNS[number % len(PATTERNS)]
+        pattern = {"shape": shape, "fgcolor": "rgba(255,255,255,0.55)", "size": 6, "fillmode": "overlay"}
         figure.add_bar(
             x=df[part],
             y=df[y],
