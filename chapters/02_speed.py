@@ -150,7 +150,7 @@ if len(rungs):
 # - **Penalty and clipping in Adam's pass.** The penalty is Adam's own weight decay, as long as nothing is clipped. The
 #   bits stay the same.
 # - **Freed memory kept.** By default the C library hands large blocks back to the system, and every step pays for
-#   fresh pages.
+#   fresh pages. It keeps blocks of at most 32 MB; the gate of this system is larger.
 # - **Dropout from random words.** One 64-bit word of the generator serves four positions.
 # - **Rows summed before the product.** $\sum_r x \odot g_r = x \odot \sum_r g_r$, so the $B \times R \times d$ product
 #   is never formed.
@@ -158,7 +158,8 @@ if len(rungs):
 #   statistics are the same; they part at the first dropout. Batch norm, ReLU, dropout and the sum over rows run as one
 #   loop over memory, forwards and backwards.
 #
-# Every shortcut has a test that compares it with the plain form in float64.
+# Every shortcut has a test that compares it with the plain form. In a system of this size the loader, the look-ups and
+# the optimiser hardly count; they do in small ones, as T9 shows in the table of {ref}`other implementations <sec-peers>`.
 
 # %% [markdown]
 # ## Where the time goes
@@ -227,6 +228,7 @@ if len(measured):
     )
 
 # %% [markdown]
+# (sec-peers)=
 # ## Beside other implementations
 #
 # The same system, data and batch in a plain loop and in FuxiCTR {cite:p}`zhu2022bars`, the library that both papers
@@ -272,7 +274,9 @@ SWEEPS = ["rows", "layers", "fields", "batch"]
 if len(measured):
     swept = measured[measured["group"].isin(SWEEPS)].copy()
     swept["value"] = swept["name"].str.split().str[-1].astype(int)
-    long = swept.melt(["group", "value"], ["step", "floor"], var_name="line", value_name="milliseconds")
+    lines = {"step": "median", "low": "smallest", "high": "largest", "floor": "floor"}
+    swept = swept.drop(columns="rows").rename(columns=lines)
+    long = swept.melt(["group", "value"], list(lines.values()), var_name="line", value_name="milliseconds")
     figure = curves(
         long.sort_values(["group", "line", "value"]),
         "value",
@@ -282,21 +286,27 @@ if len(measured):
         x_title="value of the setting",
         y_title="milliseconds of a step",
     )
-    views.show(figure, "QNN-alpha's step beside its floor. Choose the setting with the menu.")
+    views.show(
+        figure, "QNN-alpha's step, its range over repeats, and its floor. Choose the setting with the menu."
+    )
 
 # %% [markdown]
 # **Heads.** The paper's Table 6 shows latency falling with the number of heads. Its text gives every head a map of its
-# own, which divides the work. The released code has one full map for all heads, and no less work. Here is the training
-# step in the three modes that {doc}`/chapters/01_activation` and later chapters use.
+# own, which divides the work (*written*). The released code has one full map for all heads, and no less work
+# (*released*). A third form keeps that map and puts the product back into the order of its input (*aligned*).
 
 # %% tags=["hide-input"]
 if len(measured):
-    heads = measured[measured["group"] == "heads"].astype({"heads": int}).sort_values("heads")
-    figure = curves(heads, "heads", "step", "mode", x_title="heads", y_title="milliseconds of a step")
-    figure.update_xaxes(type="log", tickvals=sorted(heads["heads"].unique()))
-    figure.update_yaxes(rangemode="tozero")
+    heads = measured[measured["group"] == "heads"].astype({"heads": int}).sort_values(["mode", "heads"])
+    heads["lane"] = heads["heads"].astype(str) + " heads"
+    figure = intervals(
+        heads, "step", "lane", "low", "high", color="mode", x_title="milliseconds of a step", format=".0f"
+    )
+    figure.update_xaxes(rangemode="tozero")
     views.show(
-        figure, "QNN-alpha's training step against the number of heads. Only the written form gets cheaper."
+        figure,
+        "QNN-alpha's training step by number of heads and mode; bars span the repeats. Matrix products are about half "
+        "of the step, so even the written form, whose products shrink with the heads, gains little.",
     )
 
 # %% [markdown]
