@@ -70,7 +70,7 @@ def serve(folder: Path) -> Iterator[str]:
         thread.join()
 
 
-def visit(browser: str, address: str, *, dark: bool = False, seconds: int = 20, height: int = 12000) -> Visit:
+def visit(browser: str, address: str, *, dark: bool = False, seconds: int = 20, height: int = 40000) -> Visit:
     """Open `address` in a window that shows the whole page; `seconds` is how long its clock runs."""
     with TemporaryDirectory(prefix="browser-") as scratch:
         log = Path(scratch) / "net.json"
