@@ -21,6 +21,7 @@ from ctrlib.bench.systems import SYSTEMS
 from ctrlib.data import CTRDataset, Schema, load_dataset
 from ctrlib.lab.runner import commit, environment
 from ctrlib.layers import Dropout, FieldEmbedding
+from ctrlib.layers.embedding import INITIAL_STD
 from ctrlib.models import build_model
 from ctrlib.train import Protocol
 from ctrlib.train.allocator import keep_freed_memory
@@ -49,6 +50,9 @@ class Plain(nn.Module):
         self.one = FieldEmbedding(schema, SYSTEM.width) if one_table else None
         sizes = [] if one_table else schema.vocab_sizes
         self.tables = nn.ModuleList(nn.Embedding(size, SYSTEM.width) for size in sizes)
+        with torch.no_grad():
+            for table in self.embeddings():  # as in the other sides of the benchmark
+                table.normal_(std=INITIAL_STD)
         self.network = plain_networks.network(SYSTEM.to_dict(), schema.num_fields)
         if words:
             _replace_dropout(self.network)
@@ -106,7 +110,7 @@ def batches_of_rung(rung: int, data: CTRDataset) -> Iterator[Callable[[], Any]]:
     adam = torch.optim.Adam(parameters, lr=1e-3, fused=rung >= 3)
     ids_of_rung = train.ids if rung >= 2 else (train.ids - torch.tensor(data.schema.offsets)).long()
 
-    def step(ids: Tensor, labels: Tensor) -> None:
+    def step(ids: Tensor, labels: Tensor) -> Tensor:
         adam.zero_grad()
         x = net.embed(ids)
         loss = plain_networks.self_ensemble(net(x), net(x), labels)
@@ -119,6 +123,7 @@ def batches_of_rung(rung: int, data: CTRDataset) -> Iterator[Callable[[], Any]]:
         else:
             nn.utils.clip_grad_norm_(parameters, 10.0)
             adam.step()
+        return loss.detach()
 
     if rung == 0:
         loader = iter(DataLoader(TensorDataset(ids_of_rung, train.labels), SYSTEM.batch_size, shuffle=True))
