@@ -13,7 +13,6 @@ from typing import Any
 from ctrlib.errors import CtrlibError, SettingError, unknown
 
 PROFILES = ("smoke", "quick", "paper")
-EXPERIMENTS = {"activation": "01_activation", "speed": "02_speed"}
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -53,7 +52,7 @@ def parser() -> argparse.ArgumentParser:
     fit.set_defaults(command=run_fit)
 
     run = commands.add_parser("run", help="execute an experiment's chapter and write its run records")
-    run.add_argument("experiment", help=", ".join(EXPERIMENTS))
+    run.add_argument("experiment", help="the name of a chapter's experiment, for example activation or qnn-alpha")
     run.add_argument("--profile", default="paper", help=", ".join(PROFILES))
     run.add_argument("--device", default="cpu")
     run.set_defaults(command=run_experiment)
@@ -164,11 +163,12 @@ def run_fit(options: argparse.Namespace) -> int:
 def run_experiment(options: argparse.Namespace) -> int:
     """Execute an experiment's chapter in a profile."""
     from ctrlib.book import execute
+    from ctrlib.lab.experiments import EXPERIMENTS
 
     if options.experiment not in EXPERIMENTS:
         raise unknown("experiment", options.experiment, EXPERIMENTS)
     parameters = {"profile": checked_profile(options.profile), "device": options.device}
-    execute(EXPERIMENTS[options.experiment], parameters)
+    execute(EXPERIMENTS[options.experiment].chapter, parameters)
     return 0
 
 
@@ -211,12 +211,9 @@ def run_records(options: argparse.Namespace) -> int:
 def run_claims(options: argparse.Namespace) -> int:
     """Print the verdicts that the records give."""
     from ctrlib.lab.claims import evaluate_claims
-    from ctrlib.lab.records import frame, load_records
-    from ctrlib.lab.search import chosen_strength, results
+    from ctrlib.lab.experiments import experiment_runs
 
-    table = frame(load_records(options.experiment, options.dataset))
-    strength = chosen_strength(table, options.dataset)
-    runs = results(table, options.dataset, embedding_regularizer=strength)
+    runs = experiment_runs(options.experiment, options.dataset)
     verdicts = evaluate_claims(runs, options.experiment, options.dataset)
     for claim in verdicts.itertuples():
         print(f"{claim.verdict:40} {claim.id}\n    {claim.sentence}\n    {claim.compared}")

@@ -244,6 +244,7 @@ def scatter(
     names: bool = True,
     x_error: str | None = None,
     y_error: str | None = None,
+    joined: bool = False,
     x_title: str = "",
     y_title: str = "",
     title: str = "",
@@ -251,7 +252,8 @@ def scatter(
 ) -> go.Figure:
     """Draw one point per row at (`x`, `y`) with its `label` beside it (`names`) and when pointed at.
 
-    `x_error`, `y_error`: columns with half the width of an interval.
+    `x_error`, `y_error`: columns with half the width of an interval. `joined`: a line through the points of each
+    `color`, in the order of `df`.
     """
     _require(df, x, y, label, *(c for c in (color, x_error, y_error) if c))
     groups = list(_groups(df, color))
@@ -268,7 +270,8 @@ def scatter(
             text=part[label],
             name=name,
             marker=_marker(number),
-            mode="markers+text" if names else "markers",
+            mode="+".join(["markers", *(["text"] if names else []), *(["lines"] if joined else [])]),
+            line={"dash": DASHES[number % len(DASHES)]},
             textposition="top center",
             hovertemplate="<b>%{text}</b><br>%{x}, %{y}<extra></extra>",
             **errors,

@@ -34,8 +34,9 @@ MODES = ("written", "released", "aligned")
 class MultiHeadKhatriRao(nn.Module):
     """x (S, B, d) -> (K, B, d), where S is K, or 1 when the K passes share their input.
 
-    dropout: rate on the gate, after the activation. residual: whether x is added. Raises `SettingError` for an
-    unknown mode, fewer than one row or head, or heads that do not divide the embedding width.
+    dropout: rate on the gate, after the activation. product: whether the gate's row sum multiplies x; without, it is
+    added as it is. residual: whether x is added. Raises `SettingError` for an unknown mode, fewer than one row or
+    head, or heads that do not divide the embedding width.
     """
 
     def __init__(
@@ -49,6 +50,7 @@ class MultiHeadKhatriRao(nn.Module):
         mid_activation: str = "relu",
         batch_norm: bool = False,
         dropout: float = 0.0,
+        product: bool = True,
         residual: bool = True,
     ) -> None:
         super().__init__()
@@ -59,7 +61,8 @@ class MultiHeadKhatriRao(nn.Module):
         if embedding_dim % heads:
             raise SettingError(f"{heads} heads do not divide the embedding width {embedding_dim}. Change heads.")
         self.num_fields, self.embedding_dim = num_fields, embedding_dim
-        self.rows, self.heads, self.mode, self.residual = rows, heads, mode, residual
+        self.rows, self.heads, self.mode = rows, heads, mode
+        self.product, self.residual = product, residual
         width = num_fields * embedding_dim
         if mode == "written":
             self.maps = nn.ModuleList(nn.Linear(width // heads, rows * width // heads) for _ in range(heads))
@@ -74,10 +77,12 @@ class MultiHeadKhatriRao(nn.Module):
         z_SBn = self._gate_inputs(x_SBd, head_major)
         words_KBn = self.dropout.words((passes, *z_SBn.shape[1:]), z_SBn.device)
         gate = Gate(self.heads, self.rows, self.norm, self.mid_activation, self.dropout.dropped_levels)
-        product_KBd = head_major * gated_row_sum(z_SBn, gate, words_KBn, passes)
+        added_KBd = gated_row_sum(z_SBn, gate, words_KBn, passes)
+        if self.product:
+            added_KBd = head_major * added_KBd
         if self.mode != "released":
-            product_KBd = self.to_field_major(product_KBd)
-        return x_SBd + product_KBd if self.residual else product_KBd
+            added_KBd = self.to_field_major(added_KBd)
+        return x_SBd + added_KBd if self.residual else added_KBd
 
     def _gate_inputs(self, x_SBd: Tensor, head_major: Tensor) -> Tensor:
         """Return the gate before norm and activation, (S, B, H * R * g), in the order (head, row, position)."""

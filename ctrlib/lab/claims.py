@@ -143,10 +143,10 @@ def evaluate_claims(
 ) -> pd.DataFrame:
     """Return one row per claim of `experiment`, its verdict computed from the runs in `frame` on `dataset`.
 
-    The frame may hold other experiments and data sets; of one cell it may hold one run per seed (filter
-    other settings before). Columns: id, paper, section, sentence, reading, verdict, outcome (the verdict
-    before it is worded for other data), negligible, effect, low, high, p_holm (of the weakest pair),
-    paper_effect (the same effect from the printed table), seeds (fewest of a pair), failed (failed runs
+    The frame may hold other data sets; of one cell it may hold one run per seed, so it holds the runs of one
+    experiment (`ctrlib.lab.experiments.experiment_runs`). Columns: id, paper, section, sentence, reading, verdict,
+    outcome (the verdict before it is worded for other data), negligible, effect, low, high, p_holm (of the weakest
+    pair), paper_effect (the same effect from the printed table), seeds (fewest of a pair), failed (failed runs
     of these cells), compared, missing (labels without a completed run, or pairs without a common seed;
     the verdict is then "not measured"), remark.
     """
@@ -155,7 +155,7 @@ def evaluate_claims(
         known = {c.experiment for c in (load_claims() if claims is None else claims)}
         raise unknown("experiment with claims", experiment, known)
     if not frame.empty:
-        frame = frame[(frame["experiment"] == experiment) & (frame["dataset"] == dataset)]
+        frame = frame[frame["dataset"] == dataset]
     return pd.DataFrame([_row(claim, frame, dataset) for claim in asked])
 
 

@@ -179,8 +179,11 @@ def _recorded(run: Run, path: Path) -> bool:
 def _check_record(run: Run, record: Record, path: Path) -> None:
     """Raise `SettingError` when the record under this run's name was made with other settings."""
     wanted = {"settings": run.full_settings, "protocol": run.protocol.to_dict(), "model": run.model}
+    # A record from before a setting existed was made with what is now the setting's default.
+    recorded = record | {"settings": run.default_settings | record["settings"]}
+    recorded["protocol"] = Protocol().to_dict() | record["protocol"]
     for name, value in wanted.items():
-        if record[name] != value:
+        if recorded[name] != value:
             raise SettingError(f"{path} was recorded with another {name}: {record[name]}, wanted {value}.")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import statistics
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -113,7 +114,7 @@ def _hashable(value: Any) -> Any:
 def _epoch_seconds(epochs: list[dict[str, float]]) -> float | None:
     if not epochs:
         return None
-    return sum(epoch["train_seconds"] + epoch["evaluate_seconds"] for epoch in epochs) / len(epochs)
+    return statistics.median(epoch["train_seconds"] + epoch["evaluate_seconds"] for epoch in epochs)
 
 
 def _text(record: Record) -> str:

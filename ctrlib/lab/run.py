@@ -44,9 +44,14 @@ class Run:
         return _plain(dataclasses.asdict(checked(MODELS[self.model].settings, self.model, self.settings)))
 
     @property
+    def default_settings(self) -> dict[str, Any]:
+        """The model's settings as they are where a run names none."""
+        return _plain(dataclasses.asdict(MODELS[self.model].settings()))
+
+    @property
     def changed_settings(self) -> dict[str, Any]:
         """The model's settings that differ from the defaults."""
-        defaults = _plain(dataclasses.asdict(MODELS[self.model].settings()))
+        defaults = self.default_settings
         return {name: value for name, value in self.full_settings.items() if value != defaults[name]}
 
     @property

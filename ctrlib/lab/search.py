@@ -1,10 +1,19 @@
-"""A setting chosen on validation, never on test."""
+"""Settings chosen on validation, never on test."""
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import fields
+from typing import Any
+
+import numpy as np
 import pandas as pd
 
-from ctrlib.errors import RecordError
+from ctrlib.errors import RecordError, SettingError
+from ctrlib.lab.grid import Cell, Grid
+from ctrlib.lab.records import Record
+from ctrlib.train import Protocol
 
 SEARCH = "search:"  # labels of search runs begin so; no result table shows them
 
@@ -39,3 +48,48 @@ def results(frame: pd.DataFrame, dataset: str, **settings: object) -> pd.DataFra
     for name, value in settings.items():
         keep &= frame[f"protocol.{name}"] == value
     return frame[keep]
+
+
+def draw_settings(choices: Mapping[str, Sequence[Any]], count: int, seed: int = 0) -> list[dict[str, Any]]:
+    """Return `count` different settings drawn at random from the product of `choices`, the same for one seed.
+
+    Raises `SettingError` when the product holds fewer.
+    """
+    combinations = list(itertools.product(*choices.values()))
+    if count > len(combinations):
+        raise SettingError(f"{count} settings asked for, but the choices allow {len(combinations)}. Add choices.")
+    drawn = np.random.default_rng(seed).choice(len(combinations), size=count, replace=False)
+    return [dict(zip(choices, combinations[number], strict=True)) for number in drawn]
+
+
+def search_grid(
+    experiment: str,
+    dataset: str,
+    systems: Mapping[str, Cell],
+    choices: Mapping[str, Mapping[str, Sequence[Any]]],
+    protocol: Protocol,
+    count: int = 12,
+) -> Grid:
+    """Return the search of each system: `count` random settings from its choices, one run each, with seed 0.
+
+    systems: name -> model and the settings that are not searched. A name among the choices is a setting of the
+    protocol where the protocol has it, else of the model. No result uses seed 0.
+    """
+    of_protocol = {f.name for f in fields(Protocol)}
+    grid = Grid(experiment)
+    for name, (model, settings) in systems.items():
+        for drawn in draw_settings(choices[name], count):
+            changes = {key: value for key, value in drawn.items() if key in of_protocol}
+            own = {key: value for key, value in drawn.items() if key not in of_protocol}
+            cell = {SEARCH + name: (model, {**settings, **own})}
+            grid.add(dataset, cell, protocol.replace(**changes), [0])
+    return grid
+
+
+def best_search(records: Iterable[Record], name: str, dataset: str) -> Record:
+    """Return the search record of a system on a data set with the highest validation AUC."""
+    of_system = [r for r in records if r["label"] == SEARCH + name and r["dataset"] == dataset]
+    found = [r for r in of_system if r["status"] == "completed"]
+    if not found:
+        raise RecordError(f"No search run of {name} on {dataset} is recorded. Run its experiment with profile paper.")
+    return max(found, key=lambda record: float(record["valid"]["auc"]))

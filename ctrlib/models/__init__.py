@@ -11,7 +11,17 @@ import torch
 from ctrlib import seeds
 from ctrlib.data.schema import Schema
 from ctrlib.errors import unknown
-from ctrlib.models import autoint, dcn, deepfm, dnn, neuron_network, qnn_alpha, qnn_hybrids, xdeepfm
+from ctrlib.models import (
+    autoint,
+    dcn,
+    deepfm,
+    dnn,
+    neuron_network,
+    qnn_alpha,
+    qnn_hybrids,
+    second_network,
+    xdeepfm,
+)
 from ctrlib.models.base import CTRModel, ModelSettings, checked
 from ctrlib.neurons import FORMATS
 
@@ -31,6 +41,8 @@ MODELS: dict[str, ModelEntry] = {
     "DeepFM-QNN": ModelEntry(qnn_hybrids.HybridSettings, qnn_hybrids.build),
     "xDeepFM-QNN": ModelEntry(qnn_hybrids.XDeepFMQNNSettings, qnn_hybrids.build),
     "DCNv2-QNN": ModelEntry(qnn_hybrids.DCNv2QNNSettings, qnn_hybrids.build),
+    "T19-lifted": ModelEntry(second_network.LiftedSettings, second_network.build_lifted),
+    "QNN-alpha-ensemble": ModelEntry(second_network.EnsembleSettings, second_network.build_ensemble),
     "DNN": ModelEntry(dnn.DNNSettings, dnn.build),
     "DeepFM": ModelEntry(deepfm.DeepFMSettings, deepfm.build),
     "DCNv2": ModelEntry(dcn.DCNv2Settings, dcn.build),

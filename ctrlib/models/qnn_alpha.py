@@ -24,7 +24,7 @@ from ctrlib.models.base import CTRModel, ModelSettings
 
 @dataclass(frozen=True)
 class QNNAlphaSettings(ModelSettings):
-    """layers: L. rows: R. heads: H. mode: see `ctrlib.khatri_rao`. mid_activation: of the gate.
+    """layers: L. rows: R. heads: H. mode, product: see `ctrlib.khatri_rao`. mid_activation: of the gate.
 
     dropout is one rate for two places: on the gate after its activation, and on each layer's output with the
     residual, so also before the head. The loss is by default the paper's, over two passes.
@@ -38,6 +38,7 @@ class QNNAlphaSettings(ModelSettings):
     mode: str = "released"
     mid_activation: str = "relu"
     batch_norm: bool = True
+    product: bool = True
     residual: bool = True
 
     def __post_init__(self) -> None:
@@ -61,6 +62,7 @@ class QNNTrunk(nn.Module):
                 mid_activation=settings.mid_activation,
                 batch_norm=settings.batch_norm,
                 dropout=settings.dropout,
+                product=settings.product,
                 residual=settings.residual,
             )
             for _ in range(settings.layers)

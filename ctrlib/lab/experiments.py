@@ -1,0 +1,56 @@
+"""Which chapter an experiment belongs to, and which runs its tables are made of."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pandas as pd
+
+from ctrlib.errors import unknown
+from ctrlib.lab.headline import EXPERIMENT as HEADLINE
+from ctrlib.lab.records import Record, frame, load_records
+from ctrlib.lab.search import SEARCH, chosen_strength, results
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """chapter: its file's name. headline: whether its tables also hold cells of the experiment qnn-alpha."""
+
+    chapter: str
+    headline: bool = False
+
+
+EXPERIMENTS = {
+    "activation": Experiment("01_activation"),
+    "boundaries": Experiment("02_boundaries"),
+    "khatri-rao": Experiment("03_khatri_rao", headline=True),
+    "self-ensemble": Experiment("04_self_ensemble", headline=True),
+    "qnn-alpha": Experiment("05_qnn_alpha"),
+    "plug-and-play": Experiment("06_plug_and_play", headline=True),
+    "second-network": Experiment("07_second_network", headline=True),
+    "speed": Experiment("16_speed"),
+}
+
+
+def experiment_records(name: str, dataset: str | None = None) -> list[Record]:
+    """Return the records that an experiment's tables are made of, its search runs among them."""
+    if name not in EXPERIMENTS:
+        raise unknown("experiment", name, EXPERIMENTS)
+    records = load_records(name, dataset)
+    if EXPERIMENTS[name].headline:
+        records += [r for r in load_records(HEADLINE, dataset) if not r["label"].startswith(SEARCH)]
+    return records
+
+
+def experiment_runs(name: str, dataset: str, records: list[Record] | None = None) -> pd.DataFrame:
+    """Return the frame of an experiment's result runs on one data set, one run for each cell and seed.
+
+    records: what `experiment_records` gave, to save reading it again. The runs of the first experiment are those at
+    the L2 strength that its search chose.
+    """
+    runs = frame(experiment_records(name, dataset) if records is None else records)
+    if runs.empty:
+        return runs
+    if name == "activation":
+        return results(runs, dataset, embedding_regularizer=chosen_strength(runs, dataset))
+    return results(runs, dataset)
