@@ -12,13 +12,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from ctrlib.errors import CtrlibError, unknown
 
 try:
     import plotly.graph_objects as go
     import plotly.io as pio
+    from plotly.subplots import make_subplots
 except ImportError as error:
     raise CtrlibError("Figures need plotly. Install the extra: pip install 'ctrlib[book]'.") from error
 
@@ -308,6 +311,63 @@ def stacked(
         )
     figure.update_yaxes(autorange="reversed", showgrid=False)
     figure.update_layout(barmode="stack", xaxis_title=x_title, height=150 + 34 * len(df), showlegend=True)
+    return figure
+
+
+def boundaries(
+    panels: Mapping[str, Mapping[str, NDArray[np.float64]]],
+    box: float,
+    *,
+    points: Mapping[str, pd.DataFrame] | None = None,
+    columns: int = 4,
+    slider: str = "",
+    menu: bool = False,
+) -> go.Figure:
+    """Draw what networks say about a square of the plane; the line is where a probability is one half.
+
+    panels: title of a panel -> name of a frame -> probabilities (G, G) from -box to box, one row for each second
+    coordinate. All panels have the same frames: a slider with the caption `slider` goes through them, or with `menu`
+    a list picks one. points: title of a panel -> columns x, y, label of the points drawn on it.
+    """
+    names = list(next(iter(panels.values())))
+    rows = -(-len(panels) // columns)
+    columns = min(columns, len(panels))
+    gap = 0.06 / rows + 0.04
+    figure = make_subplots(rows, columns, subplot_titles=list(panels), horizontal_spacing=0.03, vertical_spacing=gap)
+    scale = [[0.0, PALETTE[0]], [0.5, "#f4f4f4"], [1.0, PALETTE[1]]]
+    level = {"start": 0.5, "end": 0.5, "size": 1, "coloring": "heatmap"}
+    first = names[0] if menu else names[-1]
+    for number, frames in enumerate(panels.values()):
+        axis = np.linspace(-box, box, len(frames[first])).round(3)
+        shades = {"colorscale": scale, "zmin": 0, "zmax": 1, "showscale": False, "contours": level}
+        line = {"color": "#222222", "width": 2}
+        hover = "%{x}, %{y}<br>probability %{z}<extra></extra>"
+        drawn = go.Contour(x=axis, y=axis, z=frames[first].round(2), line=line, hovertemplate=hover, **shades)
+        figure.add_trace(drawn, number // columns + 1, number % columns + 1)
+    for number, title in enumerate(panels):
+        for kind, part in (points or {}).get(title, pd.DataFrame({"label": []})).groupby("label"):
+            dots = {"symbol": SYMBOLS[int(kind)], "size": 4, "color": "#222222", "opacity": 0.45 + 0.25 * int(kind)}
+            marks = go.Scatter(x=part["x"], y=part["y"], mode="markers", marker=dots, hoverinfo="skip")
+            figure.add_trace(marks, number // columns + 1, number % columns + 1)
+    shown = [[frames[name].round(2) for frames in panels.values()] for name in names]
+    which = list(range(len(panels)))
+    if menu:
+        buttons = [
+            {"label": name, "method": "restyle", "args": [{"z": z}, which]} for name, z in zip(names, shown, strict=True)
+        ]
+        figure.update_layout(updatemenus=[{"buttons": buttons, "x": 0, "xanchor": "left", "y": 1.25}])
+    elif len(names) > 1:
+        figure.frames = [
+            go.Frame(name=name, data=[go.Contour(z=one) for one in z], traces=which)
+            for name, z in zip(names, shown, strict=True)
+        ]
+        still = {"mode": "immediate", "frame": {"duration": 0, "redraw": True}, "transition": {"duration": 0}}
+        steps = [{"label": name, "method": "animate", "args": [[name], still]} for name in names]
+        place = {"pad": {"t": 30}, "currentvalue": {"prefix": f"{slider} "}}
+        figure.update_layout(sliders=[{"steps": steps, "active": len(names) - 1, **place}])
+    figure.update_xaxes(showticklabels=False, showgrid=False, zeroline=False)
+    figure.update_yaxes(showticklabels=False, showgrid=False, zeroline=False)
+    figure.update_layout(height=110 + 240 * rows + (80 if len(names) > 1 else 0), showlegend=False)
     return figure
 
 

@@ -11,13 +11,15 @@ from typing import Any
 
 import pandas as pd
 
-from ctrlib.figures import Table, curves, figure_table, intervals
+from ctrlib.figures import Table, curves, figure_table, intervals, scatter
 from ctrlib.lab.provenance import learning_curves
 from ctrlib.lab.records import Record
+from ctrlib.lab.records import frame as record_frame
 from ctrlib.lab.search import SEARCH
 from ctrlib.lab.tables import Pair, cell_table, join_paper, paired_table
 
 GAP = "AUC without − with ReLU (points of AUC in %)"
+DIFFERENCE = "AUC less that of {} (points of AUC in %)"
 Columns = Mapping[str, tuple[str, str]]  # column -> heading, format
 
 CELL_COLUMNS: Columns = {
@@ -48,6 +50,36 @@ GAP_COLUMNS: Columns = {
     "left_mean": ("AUC without", ".4f"),
     "right_mean": ("AUC with", ".4f"),
 }
+AGAINST_COLUMNS: Columns = {
+    "name": ("network", ""),
+    "test_auc": ("AUC %", ".2f"),
+    "test_auc_half": ("±", ".2f"),
+    "difference": ("difference", "+.2f"),
+    "low": ("low", "+.2f"),
+    "high": ("high", "+.2f"),
+    "outcome": ("outcome", ""),
+    "p_holm": ("p (Holm)", ".3f"),
+    "test_logloss": ("logloss", ".4f"),
+    "logloss_difference": ("difference ", "+.4f"),
+    "logloss_low": ("low ", "+.4f"),
+    "logloss_high": ("high ", "+.4f"),
+    "seeds": ("seeds", ""),
+    "failed": ("failed", ""),
+    "num_epochs": ("epochs", ".1f"),
+    "epoch_seconds": ("s/epoch", ".1f"),
+    "parameters": ("parameters", ",.0f"),
+}
+MADE_COLUMNS: Columns = {
+    "label": ("cell", ""),
+    "seed": ("seed", ""),
+    "status": ("status", ""),
+    "num_epochs": ("epochs", ""),
+    "test_auc": ("AUC now", ".4f"),
+    "test_auc recorded": ("AUC recorded", ".4f"),
+    "test_logloss": ("logloss now", ".4f"),
+    "test_logloss recorded": ("logloss recorded", ".4f"),
+    "epoch_seconds": ("s/epoch", ".2f"),
+}
 VERDICT_COLUMNS: Columns = {
     "sentence": ("claim", ""),
     "verdict": ("verdict", ""),
@@ -75,12 +107,9 @@ def table(df: pd.DataFrame, columns: Columns, caption: str) -> Table:
 
 def cells(frame: pd.DataFrame) -> pd.DataFrame:
     """Return one row for each cell: means and half widths of 95 % intervals, with the QNN paper's Table 1 beside."""
-    found = join_paper(cell_table(frame)).reset_index()
+    found = join_paper(_percent(cell_table(frame))).reset_index()
     found["layer"] = found["label"].str.split(".").str[0]
     found["side"] = found["label"].str.split(".", n=1).str[1]
-    for metric, scale in (("test_auc", 100), ("test_logloss", 1)):
-        found[f"{metric}_half"] = scale * (found[f"{metric}_high"] - found[f"{metric}_low"]) / 2
-        found[metric] *= scale
     return found
 
 
@@ -89,6 +118,67 @@ def gaps(frame: pd.DataFrame, pairs: Mapping[str, Pair]) -> pd.DataFrame:
     found = paired_table(frame, pairs).reset_index(names="format")
     found[["difference", "low", "high"]] *= 100
     return found[found["outcome"] != "not measured"]
+
+
+def against(frame: pd.DataFrame, reference: str, names: Mapping[str, str]) -> pd.DataFrame:
+    """Return one row for each measured label of `names` (label -> name shown), compared with the label `reference`.
+
+    AUC and its paired difference in percent, logloss and its paired difference in nats; the tests are adjusted over
+    the rows. The reference has no difference from itself.
+    """
+    found = _percent(cell_table(frame)).reset_index()
+    found = found[found["label"].isin(names)]
+    others = {label: (label, reference) for label in names if label != reference}
+    for metric, prefix, scale in (("test_auc", "", 100.0), ("test_logloss", "logloss_", 1.0)):
+        compared = paired_table(frame, others, metric)
+        part = scale * compared[["difference", "low", "high"]]
+        if not prefix:
+            part = part.assign(outcome=compared["outcome"], p_holm=compared["p_holm"])
+        found = found.merge(part.add_prefix(prefix), left_on="label", right_index=True, how="left")
+    order = {label: place for place, label in enumerate(names)}
+    found = found.assign(name=found["label"].map(dict(names)), place=found["label"].map(order))
+    return found.sort_values("place").drop(columns="place").reset_index(drop=True)
+
+
+def _percent(cells: pd.DataFrame) -> pd.DataFrame:
+    """Return `cell_table` with AUC in percent and the half widths of the 95 % intervals of AUC and logloss."""
+    found = cells.copy()
+    for metric, scale in (("test_auc", 100), ("test_logloss", 1)):
+        found[f"{metric}_half"] = scale * (found[f"{metric}_high"] - found[f"{metric}_low"]) / 2
+        found[metric] *= scale
+    return found
+
+
+def against_figure(rows: pd.DataFrame, reference: str, title: str) -> Any:
+    """Draw the paired differences of `against`, in the order of its rows; the dashed line is the reference."""
+    rows = rows.dropna(subset="difference")
+    axes = {"x_title": DIFFERENCE.format(reference), "title": title, "reference": 0.0, "format": "+.3f"}
+    return intervals(rows, "difference", "name", "low", "high", **axes)  # type: ignore[arg-type]
+
+
+def sweep(frame: pd.DataFrame, values: Mapping[str, float], column: str) -> pd.DataFrame:
+    """Return one row for each measured label of `values` (label -> value of the factor), in order of the value."""
+    found = _percent(cell_table(frame)).reset_index()
+    found = found[found["label"].isin(values)]
+    return found.assign(**{column: found["label"].map(dict(values))}).sort_values(column).reset_index(drop=True)
+
+
+def sweep_figure(rows: pd.DataFrame, column: str, title: str, x_title: str, color: str | None = None) -> Any:
+    """Draw AUC over a factor with 95 % intervals over seeds."""
+    titles = {"x_title": x_title, "y_title": "test AUC (%)", "title": title}
+    rows = rows.assign(test_auc=rows["test_auc"].round(3), test_auc_half=rows["test_auc_half"].round(3))
+    drawn = {"color": color, "y_error": "test_auc_half", "joined": True, "names": False}
+    return scatter(rows, column, "test_auc", "label", **drawn, **titles)  # type: ignore[arg-type]
+
+
+def made(records: Sequence[Record], recorded: pd.DataFrame) -> pd.DataFrame:
+    """Return one row for each run made now, beside the record of the same cell and seed where there is one."""
+    now = record_frame(list(records))
+    now = now[[name for name in MADE_COLUMNS if name in now]]
+    if recorded.empty:
+        return now
+    stored = recorded[["label", "seed", "test_auc", "test_logloss"]]
+    return now.merge(stored, on=["label", "seed"], how="left", suffixes=("", " recorded"))
 
 
 def gap_figure(rows: pd.DataFrame, title: str, color: str | None = None) -> Any:

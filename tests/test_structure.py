@@ -17,7 +17,7 @@ ORDER = [
     ["layers"],
     ["neurons", "khatri_rao", "losses"],
     ["models"],
-    ["train"],
+    ["train", "plane"],
     ["lab"],
     ["figures"],
     ["views", "pages"],
