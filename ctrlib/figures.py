@@ -345,15 +345,17 @@ def boundaries(
         drawn = go.Contour(x=axis, y=axis, z=frames[first].round(2), line=line, hovertemplate=hover, **shades)
         figure.add_trace(drawn, number // columns + 1, number % columns + 1)
     for number, title in enumerate(panels):
-        for kind, part in (points or {}).get(title, pd.DataFrame({"label": []})).groupby("label"):
-            dots = {"symbol": SYMBOLS[int(kind)], "size": 4, "color": "#222222", "opacity": 0.45 + 0.25 * int(kind)}
+        dotted = (points or {}).get(title, pd.DataFrame({"label": []}))
+        for kind, (_, part) in enumerate(_groups(dotted, "label")):
+            dots = {"symbol": SYMBOLS[kind], "size": 4, "color": "#222222", "opacity": 0.45 + 0.25 * kind}
             marks = go.Scatter(x=part["x"], y=part["y"], mode="markers", marker=dots, hoverinfo="skip")
             figure.add_trace(marks, number // columns + 1, number % columns + 1)
     shown = [[frames[name].round(2) for frames in panels.values()] for name in names]
     which = list(range(len(panels)))
     if menu:
         buttons = [
-            {"label": name, "method": "restyle", "args": [{"z": z}, which]} for name, z in zip(names, shown, strict=True)
+            {"label": name, "method": "restyle", "args": [{"z": z}, which]}
+            for name, z in zip(names, shown, strict=True)
         ]
         figure.update_layout(updatemenus=[{"buttons": buttons, "x": 0, "xanchor": "left", "y": 1.25}])
     elif len(names) > 1:
