@@ -78,12 +78,12 @@ def parser() -> argparse.ArgumentParser:
     claims.add_argument("--dataset", default="ml-100k")
     claims.set_defaults(command=run_claims)
 
-    bench = commands.add_parser("bench", help="measure speed: steps, peers or the ladder from a plain loop to ours")
-    bench.add_argument("what", choices=["steps", "peers", "ladder"])
+    bench = commands.add_parser("bench", help="measure speed: steps, peers, latency, or the ladder from a plain loop")
+    bench.add_argument("what", choices=["steps", "peers", "ladder", "latency"])
     bench.add_argument("names", nargs="*", help="groups of steps, or systems for the peers; all when none is named")
     bench.add_argument("--repeats", type=int, default=5)
     bench.add_argument("--threads", type=int)
-    bench.add_argument("--device", default="cpu", help="for steps")
+    bench.add_argument("--device", default="cpu", help="for steps and latency")
     bench.add_argument("--dataset", default="frappe_x1-rebuilt", help="for peers")
     bench.add_argument("--peer-python", type=Path, help="for peers: a Python that has FuxiCTR 2.3.10")
     bench.set_defaults(command=run_bench)
@@ -232,6 +232,10 @@ def run_bench(options: argparse.Namespace) -> int:
 
         names = options.names or list(SYSTEMS)
         found = measure_peers(names, options.dataset, options.repeats, options.threads, options.peer_python)
+    elif options.what == "latency":
+        from ctrlib.bench.latency import measure_latency
+
+        found = measure_latency(options.repeats, options.threads, options.device)
     else:
         from ctrlib.bench.ladder import measure_ladder
 

@@ -54,6 +54,17 @@ def steps(device: str = "cpu") -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def latency(device: str = "cpu") -> pd.DataFrame:
+    """Return one row for each measured latency: data, mode, heads, batch, milliseconds for each 100 rows, and sizes."""
+    rows = []
+    for found in measurement("latency").values():
+        if found["environment"]["device"].split(":")[0] == device:
+            time = found["latency_ms"]
+            row = {key: found[key] for key in ("data", "mode", "heads", "batch", "multiply_adds", "parameters")}
+            rows.append(row | {"latency": time["median"], "low": time["min"], "high": time["max"]})
+    return pd.DataFrame(rows)
+
+
 def peers() -> pd.DataFrame:
     """Return one row for each system and side: epoch, training and evaluation in seconds, AUC, and ratios to ours.
 
