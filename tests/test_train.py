@@ -89,6 +89,14 @@ def test_two_models_see_the_same_batches(tiny: CTRDataset) -> None:
     assert not torch.equal(seen["T9"][0], seen["T9"][10]), "each epoch has its own order"
 
 
+def test_training_rows_are_scored_with_the_best_weights(tiny: CTRDataset) -> None:
+    model = build_model("T19", tiny.schema, seed=1)
+    result = fit(model, tiny, SMALL, seed=1)
+    rows = [int(k * 599 / 199 + 1e-9) for k in range(200)]  # 200 of 600, evenly spaced, rounded down
+    expected = evaluate(model, Split(tiny.train.ids[rows], tiny.train.labels[rows]))
+    assert result.train == expected
+
+
 def test_same_seed_same_bits_other_seed_other_bits(tiny: CTRDataset) -> None:
     def run(seed: int) -> Tensor:
         model = build_model("T19", tiny.schema, seed=seed)
@@ -105,7 +113,7 @@ def test_several_passes_and_own_loss(tiny: CTRDataset) -> None:
     original = model.interact
     model.interact = lambda e: (passes.append(e), original(e))[1]  # type: ignore
     fit(model, tiny, SMALL.replace(max_epochs=1, batch_size=600))
-    assert len(passes) == 3 + 3  # three passes of the only step, then three evaluations of one pass
+    assert len(passes) == 3 + 4  # three passes of the only step, then four evaluations of one pass
     assert passes[0] is passes[1] is passes[2], "one look-up serves all passes"
 
 

@@ -55,6 +55,7 @@ def measure_latency(repeats: int, threads: int | None, device: str = "cpu") -> d
                 "heads": heads,
                 "batch": batch,
                 "latency_ms": spread(values),
+                "turns_ms": [round(value, 5) for value in values],
                 "multiply_adds": layers * rows * wide * wide // (heads if mode == "written" else 1),
                 "parameters": models[mode, heads].num_parameters - schema.table_rows * width,
                 "environment": environment(device, threads),

@@ -65,6 +65,17 @@ def latency(device: str = "cpu") -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def latency_runs(batch: int, device: str = "cpu") -> pd.DataFrame:
+    """Return one row for each case and turn, as claims read it: label "MODE.HEADS", seed (the turn), latency in ms."""
+    rows = []
+    for found in measurement("latency").values():
+        if found["environment"]["device"].split(":")[0] == device and found["batch"] == batch:
+            label = f"{found['mode']}.{found['heads']}"
+            case = {"experiment": "latency", "dataset": found["data"], "label": label, "status": "completed"}
+            rows += [case | {"seed": turn, "latency": value} for turn, value in enumerate(found["turns_ms"], start=1)]
+    return pd.DataFrame(rows)
+
+
 def peers() -> pd.DataFrame:
     """Return one row for each system and side: epoch, training and evaluation in seconds, AUC, and ratios to ours.
 

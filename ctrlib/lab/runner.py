@@ -93,6 +93,7 @@ def _header(run: Run, data: CTRDataset, device: str, threads: int) -> Record:
 def _scores(result: FitResult, device: str) -> Record:
     return {
         "parameters": result.parameters,
+        "train": result.train.to_dict() if result.train else None,
         "valid": result.valid.to_dict(),
         "test": result.test.to_dict(),
         "best_epoch": result.best_epoch,

@@ -51,10 +51,15 @@ class Epoch:
 
 @dataclass
 class FitResult:
-    """best_epoch: chosen by validation AUC, counted from 1. valid, test: scores of that epoch's weights."""
+    """best_epoch: chosen by validation AUC, counted from 1. valid, test: scores of that epoch's weights.
+
+    train: their scores on as many training rows as there are validation rows, evenly spaced; None where these rows
+    hold one class.
+    """
 
     best_epoch: int
     epochs: list[Epoch]
+    train: Scores | None
     valid: Scores
     test: Scores
     seconds: dict[str, float]
@@ -275,11 +280,13 @@ class Trainer:
         self.best = state["best"]
 
     def result(self) -> FitResult:
-        """Restore the best weights and score them on validation and test rows."""
+        """Restore the best weights and score them on training, validation and test rows."""
         if self.progress.best_epoch:
             self.model.load_state_dict(self.best)
         started = time.perf_counter()
         valid, test = evaluate(self.model, self.data.valid), evaluate(self.model, self.data.test)
+        train = _seen_rows(self.data.train, len(self.data.valid))
+        train_scores = evaluate(self.model, train) if 0 < train.labels.sum() < len(train) else None
         final = time.perf_counter() - started
         epochs = self.progress.epochs
         train_seconds = sum(epoch.train_seconds for epoch in epochs)
@@ -287,6 +294,7 @@ class Trainer:
         return FitResult(
             best_epoch=self.progress.best_epoch,
             epochs=epochs,
+            train=train_scores,
             valid=valid,
             test=test,
             seconds={
@@ -297,6 +305,13 @@ class Trainer:
             samples_per_second=len(epochs) * len(self.data.train) / train_seconds,
             parameters=self.model.num_parameters,
         )
+
+
+def _seen_rows(train: Split, count: int) -> Split:
+    """Return `count` training rows, evenly spaced, or all where there are fewer."""
+    rows = torch.linspace(0, len(train) - 1, min(count, len(train)), dtype=torch.float64).long()
+    rows = rows.to(train.labels.device)
+    return Split(train.ids[rows], train.labels[rows])
 
 
 @torch.no_grad()

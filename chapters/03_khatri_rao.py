@@ -1,0 +1,352 @@
+# ---
+# jupyter:
+#   jupytext:
+#     cell_metadata_filter: tags,mystnb
+#     notebook_metadata_filter: kernelspec,-jupytext.text_representation.jupytext_version
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#       format_version: '1.3'
+#   kernelspec:
+#     display_name: Python 3 (ipykernel)
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# (sec-khatri-rao)=
+# # From Hadamard to Khatri-Rao
+#
+# T9 multiplies its input with one linear map of it, coordinate by coordinate: a Hadamard product. The QNN-alpha paper
+# {cite:p}`li2025qnn` puts a Khatri-Rao product in its place (sections 3.1 and 3.2). It has a number of rows $R$ as a new
+# size, and heads $H$ that are meant to divide the cost.
+#
+# What does a row add? What does a head save? The answers depend on two details: an activation between the map and the
+# product, and the order in which the authors' code adds up coordinates.
+#
+# **Before you read on.** You need T9 and T19 from {doc}`/chapters/01_activation`.
+
+# %% tags=["parameters"]
+profile = "quick"  # smoke, quick or paper
+device = "cpu"  # "cuda" runs the grid on a GPU
+dataset = ""  # paper profile: run one data set only, for example "ml-100k"
+
+# %% tags=["hide-input"]
+import tempfile
+from pathlib import Path
+
+import pandas as pd
+import torch
+from IPython.display import Markdown, display
+
+from ctrlib import views
+from ctrlib.bench import tables
+from ctrlib.errors import unknown
+from ctrlib.figures import figure_table, scatter
+from ctrlib.khatri_rao import MultiHeadKhatriRao
+from ctrlib.lab import Grid, run_grid
+from ctrlib.lab.claims import evaluate_claims
+from ctrlib.lab.experiments import experiment_records, experiment_runs
+from ctrlib.lab.headline import NAME, headline, variants
+from ctrlib.lab.provenance import provenance
+from ctrlib.lab.tables import papers_table
+from ctrlib.neurons import FORMATS, NeuronLayer
+
+# %% [markdown]
+# ## The product
+#
+# The Khatri-Rao product of two matrices with $d$ columns takes the Kronecker product column by column. With one row on the
+# left, $x^\top$, and $R$ rows $g_1 \dots g_R$ on the right it has the rows $x \odot g_r$. The paper then sums them, to keep the
+# width $d$ (Eq. 7 and 8):
+#
+# $$
+# x \circledast G = \sum_{r=1}^{R} x \odot g_r = x \odot \sum_{r=1}^{R} g_r .
+# $$
+#
+# The second form says what the sum-pooled product is: a Hadamard product of $x$ with a *sum* of rows. Our layer computes
+# it in this form and never builds the $R$ products.
+#
+# ## Why rows collapse without an activation
+#
+# The Khatri-Rao form of T9 is Eq. 9, $\sum_r x \odot (W_r x + b_r) + x$. The sum of $R$ linear maps is one linear map, so this is
+# T9 with the weights $\sum_r W_r$, whatever $R$ is. We check it in double precision. The last column asks the same with a
+# ReLU on each row: how far is the layer from the nearest T9, as a share of its product term?
+
+
+# %%
+def collapse(rows: int, mid_activation: str) -> float:
+    """Distance of a layer from the T9 with the summed weights, relative to the product term, in float64."""
+    torch.manual_seed(rows)
+    layer = MultiHeadKhatriRao(7, 16, rows=rows, mid_activation=mid_activation).double()
+    x = torch.randn(1, 4000, 112, dtype=torch.float64)
+    t9 = NeuronLayer(FORMATS["T9"], 112).double()
+    with torch.no_grad():
+        product = layer(x)[0] - x[0]
+        if mid_activation == "none":
+            t9.W.weight.copy_(layer.map.weight.unflatten(0, (rows, 112)).sum(0))
+            t9.W.bias.copy_(layer.map.bias.unflatten(0, (rows, 112)).sum(0))
+        else:  # the affine map that comes nearest to the gate
+            gate = product / x[0]
+            inputs = torch.cat([x[0], torch.ones(len(gate), 1, dtype=torch.float64)], dim=1)
+            best = torch.linalg.lstsq(inputs, gate).solution
+            t9.W.weight.copy_(best[:-1].T)
+            t9.W.bias.copy_(best[-1])
+        difference = t9(x[0], x[0]) - layer(x)[0]
+        return float(difference.norm() / product.norm())
+
+
+ROWS_SHOWN = [1, 2, 4, 8, 13]
+gone = pd.DataFrame(
+    [{"rows": r, "without activation": collapse(r, "none"), "with ReLU": collapse(r, "relu")} for r in ROWS_SHOWN]
+)
+digits = {"without activation": ".1e", "with ReLU": ".3f"}
+figure_table(gone, formats=digits, caption="Distance from the nearest T9, as a share of the product term.")
+
+# %% [markdown]
+# Without activation nothing is left but rounding. With a ReLU every row bends by itself and no T9 can follow. So the
+# rows of Eq. 9 as printed cannot add capacity; those of QNN-alpha, which has a ReLU inside, can.
+#
+# ## What heads do
+#
+# Section 3.2 splits $x$ into $H$ parts and gives each its own, smaller product. That would divide weights and multiply-adds by
+# $H$. The authors' code keeps one full map and cuts its *output* into heads. We have three modes:
+#
+# - **written**: the text. Each head maps its own part, $R(d^2/H + d)$ weights.
+# - **released**: the code. One full map, $R(d^2 + d)$ weights for any $H$. The product is laid out head by head and then added to an
+#   input that is laid out field by field.
+# - **aligned**: the released map, with the product put back in order before it is added.
+#
+# In released mode a coordinate is therefore added to another coordinate's product. How many coordinates still meet
+# themselves?
+
+
+# %%
+def meets_itself(fields: int, width: int, heads: int) -> float:
+    """Share of coordinates that the released order leaves in place."""
+    layer = MultiHeadKhatriRao(fields, width, rows=1, heads=heads)
+    place = torch.arange(fields * width)
+    return float((layer.to_head_major(place) == place).double().mean())
+
+
+SHAPES = {"ML-1M": (7, 16), "Frappe": (10, 16), "iPinYou": (16, 16), "KKBox": (13, 128)}
+order = [
+    {"data": name, **{f"{h} heads": 100 * meets_itself(*shape, h) for h in (1, 2, 4, 8)}} for name, shape in SHAPES.items()
+]
+digits = {f"{h} heads": ".1f" for h in (1, 2, 4, 8)}
+figure_table(pd.DataFrame(order), formats=digits, caption="Coordinates added to their own product, released mode, percent.")
+
+# %% [markdown]
+# ## What we ran
+#
+# QNN-alpha at its chosen settings (see {doc}`/chapters/05_qnn_alpha`), with one thing changed at a time: the rows; the rows
+# without mid activation; the heads in each mode. Three seeds a cell, paired.
+
+# %%
+ROWS = {f"rows={rows}": {"rows": rows} for rows in (2, 4, 8, 13, 20)}
+LINEAR_ROWS = {f"rows={rows}.identity": {"rows": rows, "mid_activation": "none"} for rows in (1, 4)}
+HEADS = {
+    f"heads={heads}.{mode}": {"heads": heads, "mode": mode}
+    for heads in (2, 4, 8)
+    for mode in ("written", "released", "aligned")
+}
+PLANS = {
+    "smoke": {"cells": ["rows=2"], "seeds": [1], "rows": 3000, "max_epochs": 2},
+    "quick": {"cells": ["rows=2", "heads=4.written", "heads=4.released"], "seeds": [1], "rows": None, "max_epochs": 100},
+    "paper": {"cells": ["rows=2", "heads=4.written", "heads=4.released"], "seeds": [1], "rows": None, "max_epochs": 100},
+}
+if profile not in PLANS:
+    raise unknown("profile", profile, PLANS)
+plan = PLANS[profile]
+EMBEDDED, RECORDED = "ml-100k", ["frappe_x1", "frappe_x1-rebuilt", "ml-100k"]
+pd.Series({"profile": profile, "device": device, **plan}).map(str).rename("effective parameters").to_frame()
+
+
+# %%
+def full_grid(data):
+    """Rows and heads around the chosen settings. One row, and 13 without activation, belong to the ablations."""
+    default = headline(data)
+    cells = variants(default, ROWS | LINEAR_ROWS | HEADS)
+    return Grid("khatri-rao").add(data, cells, default.protocol, range(1, 4))
+
+
+if profile == "paper":
+    for data in [dataset] if dataset else RECORDED[1:]:
+        run_grid(full_grid(data), device=device)
+
+# %% tags=["hide-input"]
+records = experiment_records("khatri-rao")
+runs = {name: experiment_runs("khatri-rao", name, records) for name in RECORDED}
+shown = [name for name in RECORDED if (runs[name].get("experiment") == "khatri-rao").any()]
+defaults = {name: headline(name) for name in shown}
+waiting = [name for name in RECORDED[1:] if name not in shown]
+if waiting:
+    display(Markdown(f"No runs of this chapter are recorded on {', '.join(waiting)} yet."))
+
+# %% [markdown]
+# ## Rows
+#
+# Test AUC over the number of rows, with the ReLU inside and without it.
+
+# %% tags=["hide-input"]
+SHOWN = {"hadamard": "1 row", **{label: label.replace("rows=", "") + " rows" for label in ROWS}}
+
+
+def row_sweep(name):
+    """The sweep over rows, with and without mid activation."""
+    chosen = defaults[name].settings["rows"]
+    relu = {"hadamard": 1.0, NAME: chosen, **{label: change["rows"] for label, change in ROWS.items()}}
+    identity = {"no-mid-activation": chosen, **{label: change["rows"] for label, change in LINEAR_ROWS.items()}}
+    parts = [
+        views.sweep(runs[name], values, "number of rows").assign(gate=gate)
+        for gate, values in (("ReLU", relu), ("no activation", identity))
+    ]
+    return pd.concat(parts, ignore_index=True)
+
+
+swept = {name: row_sweep(name) for name in shown}
+COLUMNS = {"gate": ("mid activation", ""), "number of rows": ("rows", ".0f")}
+COLUMNS |= {key: views.AGAINST_COLUMNS[key] for key in ("test_auc", "test_auc_half", "test_logloss", "seeds")}
+COLUMNS |= {key: views.AGAINST_COLUMNS[key] for key in ("parameters", "num_epochs", "epoch_seconds")}
+for name in shown:
+    figure = views.sweep_figure(swept[name], "number of rows", name, "rows R", color="gate")
+    views.show(figure, "If rows add capacity through the activation alone, the lower line is flat.")
+    display(views.table(swept[name], COLUMNS, f"Rows on {name}. Intervals over seeds."))
+
+# %% [markdown]
+# ## Heads
+#
+# Paired differences from one head, where the three modes are the same layer.
+
+# %% tags=["hide-input"]
+HEAD_NAMES = {NAME: "1 head", **{label: label.removeprefix("heads=").replace(".", " heads, ") for label in HEADS}}
+for name in shown:
+    rows = views.against(runs[name], NAME, HEAD_NAMES)
+    if len(rows) > 1:
+        views.show(views.against_figure(rows, "one head", name), "Heads in three modes; the dashed line is one head.")
+        display(views.table(rows, views.AGAINST_COLUMNS, f"Heads on {name}."))
+
+# %% [markdown]
+# ## Latency
+#
+# Table 6 of the paper has latency falling with the heads and gives the heads the credit. The released layer does the same
+# arithmetic for any $H$. We measured forward passes at the sizes of the authors' logs, all modes and heads in turn, in batches of
+# 100 and of 4,096 rows, always told for each 100 rows.
+
+# %% tags=["hide-input"]
+latency = tables.latency()
+LATENCY = {"data": ("shape", ""), "mode": ("mode", ""), "heads": ("heads", ""), "batch": ("batch", ",")}
+LATENCY |= {"latency": ("ms", ".3f"), "low": ("low", ".3f"), "high": ("high", ".3f")}
+LATENCY |= {"multiply_adds": ("multiply-adds a row", ","), "parameters": ("weights without table", ",")}
+if latency.empty:
+    display(Markdown("Latency has not been measured yet: `ctrlib bench latency`."))
+else:
+    for data, part in latency[latency["batch"] == 4096].groupby("data", sort=False):
+        part = part.assign(half=(part["high"] - part["low"]) / 2)
+        titles = {"x_title": "heads H", "y_title": "ms for each 100 rows", "title": data}
+        drawn = {"color": "mode", "joined": True, "names": False}
+        caption = "Batches of 4,096 rows, medians. Only the written mode has less to do when H grows."
+        views.show(scatter(part, "heads", "latency", "mode", **drawn, **titles), caption)
+    display(views.table(latency, LATENCY, "Latency on a CPU: median, smallest and largest turn."))
+
+# %% [markdown]
+# The paper's Table 6, on its own hardware:
+
+# %% tags=["hide-input"]
+printed = papers_table("qnn_table6").pivot(index=["model", "heads"], columns=["dataset", "metric"], values="value")
+table = printed.reset_index()
+table.columns = [" ".join(part for part in column if part) for column in table.columns]
+figure_table(table, caption="Table 6 of the paper, one run each.")
+
+# %% [markdown]
+# FinalMLP and FINAL are not measured here yet. They will be when their layers join the book.
+#
+# ## Made in this build
+
+# %% tags=["hide-input"]
+default = headline(EMBEDDED)
+cells = variants(default, ROWS | HEADS)
+fresh = Grid("khatri-rao").add(
+    EMBEDDED,
+    {label: cells[label] for label in plan["cells"]},
+    default.protocol.replace(max_epochs=plan["max_epochs"]),
+    plan["seeds"],
+    rows=plan["rows"],
+)
+with tempfile.TemporaryDirectory() as folder:
+    made = run_grid(fresh, device=device, root=Path(folder), progress=False)
+recorded = runs[EMBEDDED] if profile != "smoke" else pd.DataFrame()
+views.table(views.made(made, recorded), views.MADE_COLUMNS, "Runs of this build, beside their records.")
+
+# %% [markdown]
+# ## Claims and verdicts
+
+# %% tags=["hide-input"]
+verdicts = {name: evaluate_claims(runs[name], "khatri-rao", name) for name in shown}
+for name in shown:
+    display(views.table(verdicts[name], views.VERDICT_COLUMNS, f"Verdicts on {name}."))
+turns = tables.latency_runs(4096)
+if not turns.empty:
+    for data in turns["dataset"].unique():
+        found = evaluate_claims(turns, "latency", data)
+        display(views.table(found, views.VERDICT_COLUMNS, f"Latency at the shape of {data}; seeds are turns."))
+for name in shown:
+    display(views.table(verdicts[name], views.TEST_COLUMNS, f"The tests on {name}."))
+
+# %% [markdown]
+# ## What we saw
+
+
+# %% tags=["hide-input"]
+def said(name):
+    """What rows and heads do on one data set, in sentences."""
+    verdict = verdicts[name].set_index("id")["verdict"]
+    relu, identity = (swept[name][swept[name]["gate"] == gate] for gate in ("ReLU", "no activation"))
+    first, last = relu.iloc[0], relu.iloc[-1]
+    text = (
+        f"**{name}.** From {first['number of rows']:.0f} to {last['number of rows']:.0f} rows AUC goes from "
+        f"{first['test_auc']:.2f} to {last['test_auc']:.2f} % and the weights from {first['parameters']:,.0f} to "
+        f"{last['parameters']:,.0f}. That every step up helps: *{verdict['more-rows-help']}*. That one row is the worst: "
+        f"*{verdict['one-row-is-worst']}*."
+    )
+    if len(identity) > 1:
+        span = identity["test_auc"].max() - identity["test_auc"].min()
+        text += (
+            f" Without mid activation the cells span {span:.2f} points. That rows help there too, as Eq. 9 suggests: "
+            f"*{verdict['rows-help-without-activation']}*."
+        )
+    return text + f" That heads improve the released layer: *{verdict['heads-improve']}*."
+
+
+Markdown("\n\n".join(said(name) for name in shown))
+
+# %% [markdown]
+# **Why training can differ where functions do not.** Without mid activation all $R$ span the same functions. Training
+# still sees a difference: $R$ equal maps move $R$ times as fast as one, dropout strikes every row by itself, and batch norm
+# rescales each row. A gap between such cells is a matter of optimisation, not of capacity.
+#
+# **How sure are we.** Three seeds give an interval and no test. Latency was measured on one CPU; on a GPU small products are
+# limited by launches, and the order of the modes may change there.
+#
+# ## Exercises
+#
+# **1.** Show that the released layer with $H > 1$ is an aligned layer whose residual is permuted.
+#
+# ````{dropdown} A solution
+# With $\Pi$ the reordering, released is $x + \Pi x \odot g$ and aligned is $x + \Pi^{-1}(\Pi x \odot g)$. Multiply the first by $\Pi^{-1}$: it
+# becomes $\Pi^{-1}x + \Pi^{-1}(\Pi x \odot g)$, the aligned product added to $\Pi^{-1} x$ in place of $x$.
+# ````
+#
+# **2.** Sum pooling throws the separate products away. What would the layer cost if it kept all $R$ of them?
+#
+# ````{dropdown} A solution
+# Its output would be $Rd$ wide, so the next layer's map would have $R \cdot Rd \cdot d$ weights in place of $R d^2$, and a residual would
+# need a map from $d$ to $Rd$. Two layers with 13 rows at $d = 160$ would have over four million weights in the second.
+# ````
+#
+# ## Where the numbers come from
+
+# %% tags=["hide-input"]
+figure_table(provenance(records, made), caption="Every number on this page comes from these runs.")
+
+# %% [markdown]
+# **Next.** {doc}`/chapters/04_self_ensemble` looks at the loss.
