@@ -146,14 +146,19 @@ for shape in EPOCHS:
     }
     shown = dict.fromkeys(panels, drawn_points(shape))
     figure = boundaries(panels, BOX, points=shown, columns=3, slider="epoch")
-    views.show(figure, f"The {shape}. Look for straight pieces that meet in corners, and for where they come from.")
+    views.show(
+        figure, f"The {shape}. Look for straight pieces that meet in corners, and for where they come from."
+    )
 
 # %% [markdown]
 # Any other format: pick it from the list.
 
 # %% tags=["hide-input"]
 menu_cells = {name: (name, {"post_activation": "relu"} if name == "MLP" else {}) for name in plan["menu"]}
-menu = {shape: trained(shape, menu_cells, plan["menu_seeds"], [plan["epochs"] or EPOCHS[shape]]) for shape in EPOCHS}
+menu = {
+    shape: trained(shape, menu_cells, plan["menu_seeds"], [plan["epochs"] or EPOCHS[shape]])
+    for shape in EPOCHS
+}
 panels = {
     shape: {label: probability(next(iter(result.frames.values()))) for label, result in menu[shape].items()}
     for shape in EPOCHS
@@ -188,7 +193,12 @@ def table_of(shape, labels):
         for metric, scale in (("accuracy", 100), ("turning", 1), ("concentration", 1)):
             found = summary(scale * part[metric])
             half = (found.high - found.low) / 2
-            line |= {metric: found.value, f"{metric} ±": half, f"{metric} low": found.low, f"{metric} high": found.high}
+            line |= {
+                metric: found.value,
+                f"{metric} ±": half,
+                f"{metric} low": found.low,
+                f"{metric} high": found.high,
+            }
         lines.append(line)
     return pd.DataFrame(lines)
 
@@ -302,7 +312,9 @@ Markdown("\n\n".join(said(shape) for shape in EPOCHS))
 
 # %% tags=["hide-input"]
 figure_table(
-    runs.groupby("dataset").agg(networks=("label", "nunique"), seeds=("seed", "nunique"), runs=("seed", "size")).reset_index(),
+    runs.groupby("dataset")
+    .agg(networks=("label", "nunique"), seeds=("seed", "nunique"), runs=("seed", "size"))
+    .reset_index(),
     caption="All runs behind this page were made in this build; they take about a minute.",
 )
 

@@ -97,7 +97,10 @@ def collapse(rows: int, mid_activation: str) -> float:
 
 ROWS_SHOWN = [1, 2, 4, 8, 13]
 gone = pd.DataFrame(
-    [{"rows": r, "without activation": collapse(r, "none"), "with ReLU": collapse(r, "relu")} for r in ROWS_SHOWN]
+    [
+        {"rows": r, "without activation": collapse(r, "none"), "with ReLU": collapse(r, "relu")}
+        for r in ROWS_SHOWN
+    ]
 )
 digits = {"without activation": ".1e", "with ReLU": ".3f"}
 figure_table(gone, formats=digits, caption="Distance from the nearest T9, as a share of the product term.")
@@ -130,10 +133,15 @@ def meets_itself(fields: int, width: int, heads: int) -> float:
 
 SHAPES = {"ML-1M": (7, 16), "Frappe": (10, 16), "iPinYou": (16, 16), "KKBox": (13, 128)}
 order = [
-    {"data": name, **{f"{h} heads": 100 * meets_itself(*shape, h) for h in (1, 2, 4, 8)}} for name, shape in SHAPES.items()
+    {"data": name, **{f"{h} heads": 100 * meets_itself(*shape, h) for h in (1, 2, 4, 8)}}
+    for name, shape in SHAPES.items()
 ]
 digits = {f"{h} heads": ".1f" for h in (1, 2, 4, 8)}
-figure_table(pd.DataFrame(order), formats=digits, caption="Coordinates added to their own product, released mode, percent.")
+figure_table(
+    pd.DataFrame(order),
+    formats=digits,
+    caption="Coordinates added to their own product, released mode, percent.",
+)
 
 # %% [markdown]
 # ## What we ran
@@ -151,8 +159,18 @@ HEADS = {
 }
 PLANS = {
     "smoke": {"cells": ["rows=2"], "seeds": [1], "rows": 3000, "max_epochs": 2},
-    "quick": {"cells": ["rows=2", "heads=4.written", "heads=4.released"], "seeds": [1], "rows": None, "max_epochs": 100},
-    "paper": {"cells": ["rows=2", "heads=4.written", "heads=4.released"], "seeds": [1], "rows": None, "max_epochs": 100},
+    "quick": {
+        "cells": ["rows=2", "heads=4.written", "heads=4.released"],
+        "seeds": [1],
+        "rows": None,
+        "max_epochs": 100,
+    },
+    "paper": {
+        "cells": ["rows=2", "heads=4.written", "heads=4.released"],
+        "seeds": [1],
+        "rows": None,
+        "max_epochs": 100,
+    },
 }
 if profile not in PLANS:
     raise unknown("profile", profile, PLANS)
@@ -195,7 +213,10 @@ def row_sweep(name):
     """The sweep over rows, with and without mid activation."""
     chosen = defaults[name].settings["rows"]
     relu = {"hadamard": 1.0, NAME: chosen, **{label: change["rows"] for label, change in ROWS.items()}}
-    identity = {"no-mid-activation": chosen, **{label: change["rows"] for label, change in LINEAR_ROWS.items()}}
+    identity = {
+        "no-mid-activation": chosen,
+        **{label: change["rows"] for label, change in LINEAR_ROWS.items()},
+    }
     parts = [
         views.sweep(runs[name], values, "number of rows").assign(gate=gate)
         for gate, values in (("ReLU", relu), ("no activation", identity))
@@ -218,11 +239,16 @@ for name in shown:
 # Paired differences from one head, where the three modes are the same layer.
 
 # %% tags=["hide-input"]
-HEAD_NAMES = {NAME: "1 head", **{label: label.removeprefix("heads=").replace(".", " heads, ") for label in HEADS}}
+HEAD_NAMES = {
+    NAME: "1 head",
+    **{label: label.removeprefix("heads=").replace(".", " heads, ") for label in HEADS},
+}
 for name in shown:
     rows = views.against(runs[name], NAME, HEAD_NAMES)
     if len(rows) > 1:
-        views.show(views.against_figure(rows, "one head", name), "Heads in three modes; the dashed line is one head.")
+        views.show(
+            views.against_figure(rows, "one head", name), "Heads in three modes; the dashed line is one head."
+        )
         display(views.table(rows, views.AGAINST_COLUMNS, f"Heads on {name}."))
 
 # %% [markdown]
@@ -252,7 +278,9 @@ else:
 # The paper's Table 6, on its own hardware:
 
 # %% tags=["hide-input"]
-printed = papers_table("qnn_table6").pivot(index=["model", "heads"], columns=["dataset", "metric"], values="value")
+printed = papers_table("qnn_table6").pivot(
+    index=["model", "heads"], columns=["dataset", "metric"], values="value"
+)
 table = printed.reset_index()
 table.columns = [" ".join(part for part in column if part) for column in table.columns]
 figure_table(table, caption="Table 6 of the paper, one run each.")
@@ -288,7 +316,9 @@ turns = tables.latency_runs(4096)
 if not turns.empty:
     for data in turns["dataset"].unique():
         found = evaluate_claims(turns, "latency", data)
-        display(views.table(found, views.VERDICT_COLUMNS, f"Latency at the shape of {data}; seeds are turns."))
+        display(
+            views.table(found, views.VERDICT_COLUMNS, f"Latency at the shape of {data}; seeds are turns.")
+        )
 for name in shown:
     display(views.table(verdicts[name], views.TEST_COLUMNS, f"The tests on {name}."))
 

@@ -92,7 +92,8 @@ ABLATIONS = {
 }
 DEPTHS = {f"layers={depth}": {"layers": depth} for depth in range(1, 7)}
 ACTIVATIONS = {
-    f"mid={name}": {"mid_activation": name} for name in ("leaky_relu", "prelu", "gelu", "silu", "tanh", "sigmoid")
+    f"mid={name}": {"mid_activation": name}
+    for name in ("leaky_relu", "prelu", "gelu", "silu", "tanh", "sigmoid")
 }
 PLANS = {
     "smoke": {"cells": ["hadamard"], "seeds": [1], "rows": 3000, "max_epochs": 2},
@@ -150,7 +151,9 @@ figure_table(settings, caption="QNN-alpha as this and the following chapters stu
 log = papers_table("qnn_alpha_frappe_log")
 FRAPPE = next((name for name in measured if name.startswith("frappe")), None)
 if FRAPPE:
-    ours = [r for r in records if r["dataset"] == FRAPPE and r["label"] == NAME and r["status"] == "completed"]
+    ours = [
+        r for r in records if r["dataset"] == FRAPPE and r["label"] == NAME and r["status"] == "completed"
+    ]
     lines = learning_curves(ours).assign(run=lambda df: "ours, seed " + df["seed"].astype(str))
     both = pd.concat([log.assign(run="the authors' log"), lines])[["run", "epoch", "valid_auc"]]
     caption = "Look at the first epochs, before the learning rate drops: do the curves start alike?"
@@ -184,7 +187,11 @@ if FRAPPE:
         ]
     ).assign(seeds=found["auc"].n)
     digits = dict.fromkeys(["mean", "sd", "low", "high", "the authors' run"], ".4f")
-    display(figure_table(comparison, formats=digits, caption=f"QNN-alpha on {FRAPPE}; low and high: 95 % for the mean."))
+    display(
+        figure_table(
+            comparison, formats=digits, caption=f"QNN-alpha on {FRAPPE}; low and high: 95 % for the mean."
+        )
+    )
     parameters = sorted(set(runs[FRAPPE].query("label == @NAME")["parameters"]))
     display(
         Markdown(

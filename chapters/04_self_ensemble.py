@@ -1,0 +1,403 @@
+# ---
+# jupyter:
+#   jupytext:
+#     cell_metadata_filter: tags,mystnb
+#     notebook_metadata_filter: kernelspec,-jupytext.text_representation.jupytext_version
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#       format_version: '1.3'
+#   kernelspec:
+#     display_name: Python 3 (ipykernel)
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# (sec-self-ensemble)=
+# # The self-ensemble loss
+#
+# Dropout makes a network answer differently each time. The QNN-alpha paper {cite:p}`li2025qnn` asks a network twice for every
+# training batch and rewards agreement (section 3.3, Eq. 11). It reports that this *self-ensemble loss* lifts one network and
+# beats other ways to compare two passes (Figure 6).
+#
+# Three questions: where does its gradient point, does it help, and is the help more than noise?
+#
+# **Before you read on.** You need cross entropy, dropout and the layer of {doc}`/chapters/03_khatri_rao`.
+
+# %% tags=["parameters"]
+profile = "quick"  # smoke, quick or paper
+device = "cpu"  # "cuda" runs the grid on a GPU
+dataset = ""  # paper profile: run one data set only, for example "ml-100k"
+
+# %% tags=["hide-input"]
+import math
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from IPython.display import Markdown, display
+
+from ctrlib import load_dataset, views
+from ctrlib.errors import unknown
+from ctrlib.figures import curves, figure_table
+from ctrlib.lab import Grid, run_grid
+from ctrlib.lab.claims import evaluate_claims
+from ctrlib.lab.experiments import experiment_records, experiment_runs
+from ctrlib.lab.headline import NAME, headline, variants
+from ctrlib.lab.provenance import provenance
+from ctrlib.losses import consistency
+from ctrlib.models import build_model
+
+# %% [markdown]
+# ## The loss
+#
+# Two passes give $p_1$ and $p_2$; $\bar p$ is their mean, and $\mathrm{sg}$ stops the gradient:
+#
+# $$
+# \mathcal L = \mathrm{bce}(\bar p, y) + \sum_{k} \mathrm{bce}\big(p_k, \mathrm{sg}(\bar p)\big).
+# $$
+#
+# The first part is the click loss of the mean. The second pulls each pass to the mean. The paper does not give the weight of the
+# second part; the authors' code has one.
+#
+# ## Where the gradient points
+#
+# Section 3.3 says that the second part drives both passes towards 0 or 1 together. Its gradient on the logit of pass $k$ is
+# $p_k - \bar p$. It pulls towards the mean, wherever that lies, and vanishes where the passes agree. The figure takes
+# it from the code: pass 2 stays at 0.3 and pass 1 moves. The other line lets the gradient flow through the target as well; then
+# the corners do attract.
+
+
+# %%
+def pull(p1: float, p2: float, frozen: bool) -> float:
+    """Force on the logit of pass 1, the negative gradient of the second part, in float64."""
+    logits = torch.logit(torch.tensor([[p1], [p2]], dtype=torch.float64)).requires_grad_()
+    if frozen:
+        loss = consistency(logits)
+    else:
+        target = torch.sigmoid(logits).mean(dim=0)
+        loss = sum(torch.nn.functional.binary_cross_entropy_with_logits(z, target) for z in logits)
+    (gradient,) = torch.autograd.grad(loss, logits)
+    return -float(gradient[0])
+
+
+moves = np.linspace(0.02, 0.98, 49)
+lines = pd.concat(
+    [
+        pd.DataFrame({"target": name, "p1": moves.round(3), "pull": [pull(p, 0.3, frozen) for p in moves]})
+        for name, frozen in (("frozen, as in the paper", True), ("not frozen", False))
+    ]
+)
+titles = {"x_title": "prediction of pass 1", "y_title": "pull on its logit"}
+views.show(
+    curves(lines, "p1", "pull", "target", **titles),
+    "With a frozen target the pull is zero at 0.3, where the passes agree, and points there from both sides.",
+)
+
+# %% tags=["hide-input"]
+largest = max(abs(pull(p, p, True)) for p in moves)
+Markdown(
+    f"Where both passes agree the pull is at most {largest:.0e}, at any prediction. At dropout 0 they always agree, so there the "
+    "second part does nothing."
+)
+
+# %% [markdown]
+# ## What we ran
+#
+# QNN-alpha at its chosen settings, with one thing changed at a time. The other losses keep two passes and $\mathrm{bce}(\bar p, y)$ and
+# replace the second part. The paper names a KL loss and no equation; the other three of Figure 6 are not named.
+# So all of these are our reading:
+#
+# | loss | second part |
+# |---|---|
+# | mean probability | none |
+# | symmetric KL | as in R-Drop {cite:p}`wu2021rdrop`: half of $\mathrm{kl}(p_1 \Vert p_2) + \mathrm{kl}(p_2 \Vert p_1)$ |
+# | squared | half the squared distance of each $p_k$ from the frozen mean |
+# | Tri-BCE | each pass's click loss, weighted by how far it exceeds that of the mean |
+# | cosine | one less the cosine of the last layer's states |
+#
+# Dropout goes from 0 to 0.3, each rate with and without the second pass. Two passes become three and four.
+
+# %%
+LOSSES = {
+    f"loss={name}": {"loss": name}
+    for name in ("mean-probability", "symmetric-kl", "squared", "tri-bce", "cosine")
+}
+NO_SE = {"loss": "bce", "passes": 1}
+RATES = {
+    f"dropout={rate:g}{ending}": {"dropout": rate, **loss}
+    for rate in (0.0, 0.05, 0.2, 0.3)
+    for ending, loss in (("", {}), (".no-se", NO_SE))
+}
+PASSES = {f"passes={count}": {"passes": count} for count in (3, 4)}
+PLANS = {
+    "smoke": {"cells": ["loss=cosine"], "seeds": [1], "rows": 3000, "max_epochs": 2},
+    "quick": {"cells": ["dropout=0", "dropout=0.no-se"], "seeds": [1], "rows": None, "max_epochs": 100},
+    "paper": {"cells": ["dropout=0", "dropout=0.no-se"], "seeds": [1], "rows": None, "max_epochs": 100},
+}
+if profile not in PLANS:
+    raise unknown("profile", profile, PLANS)
+plan = PLANS[profile]
+EMBEDDED, RECORDED = "ml-100k", ["frappe_x1", "frappe_x1-rebuilt", "ml-100k"]
+pd.Series({"profile": profile, "device": device, **plan}).map(str).rename("effective parameters").to_frame()
+
+
+# %%
+def full_grid(data):
+    """Losses with five seeds, dropout rates and numbers of passes with three."""
+    default = headline(data)
+    grid = Grid("self-ensemble")
+    grid.add(data, variants(default, LOSSES), default.protocol, range(1, 6))
+    return grid.add(data, variants(default, RATES | PASSES), default.protocol, range(1, 4))
+
+
+if profile == "paper":
+    for data in [dataset] if dataset else RECORDED[1:]:
+        run_grid(full_grid(data), device=device)
+
+# %% tags=["hide-input"]
+records = experiment_records("self-ensemble")
+runs = {name: experiment_runs("self-ensemble", name, records) for name in RECORDED}
+shown = [name for name in RECORDED if (runs[name].get("experiment") == "self-ensemble").any()]
+for name in shown:
+    runs[name]["logloss_gap"] = runs[name]["test_logloss"].astype(float) - runs[name]["train_logloss"].astype(
+        float
+    )
+waiting = [name for name in RECORDED[1:] if name not in shown]
+if waiting:
+    display(Markdown(f"No runs of this chapter are recorded on {', '.join(waiting)} yet."))
+
+# %% [markdown]
+# ## Against other losses
+#
+# Paired differences from QNN-alpha with its own loss. *No SE* is one pass with plain cross entropy.
+
+# %% tags=["hide-input"]
+SHOWN = {NAME: "self-ensemble (QNN-alpha)", "no-se": "no SE"}
+SHOWN |= {label: label.removeprefix("loss=").replace("-", " ") for label in LOSSES}
+losses = {name: views.against(runs[name], NAME, SHOWN) for name in shown}
+for name in shown:
+    views.show(
+        views.against_figure(losses[name], NAME, name),
+        "Left of the dashed line: worse than the self-ensemble loss.",
+    )
+    display(views.table(losses[name], views.AGAINST_COLUMNS, f"Losses on {name}."))
+
+# %% [markdown]
+# ## Dropout
+#
+# The second part needs noise to compare. Does the best rate move, and does the loss help at each rate?
+
+
+# %% tags=["hide-input"]
+def rate_sweep(name):
+    """The sweep over dropout rates, with and without the self-ensemble loss."""
+    with_se = {
+        NAME: 0.1,
+        **{label: change["dropout"] for label, change in RATES.items() if "no-se" not in label},
+    }
+    without = {
+        "no-se": 0.1,
+        **{label: change["dropout"] for label, change in RATES.items() if "no-se" in label},
+    }
+    parts = [
+        views.sweep(runs[name], values, "dropout").assign(side=side)
+        for side, values in (("self-ensemble loss", with_se), ("no SE", without))
+    ]
+    return pd.concat(parts, ignore_index=True)
+
+
+def pair_of(label):
+    """The same dropout rate with and without the loss."""
+    return (label, f"{label}.no-se")
+
+
+PAIRS = {"0.1": (NAME, "no-se")} | {
+    f"{rate:g}": pair_of(f"dropout={rate:g}") for rate in (0.0, 0.05, 0.2, 0.3)
+}
+PAIR_COLUMNS = {"format": ("dropout", ""), "difference": ("gain %", "+.2f"), "low": ("low", "+.2f")}
+PAIR_COLUMNS |= {"high": ("high", "+.2f"), "outcome": ("with the loss", ""), "seeds": ("seeds", "")}
+PAIR_COLUMNS |= {"left_mean": ("AUC with", ".4f"), "right_mean": ("AUC without", ".4f")}
+for name in shown:
+    figure = views.sweep_figure(rate_sweep(name), "dropout", name, "dropout rate", color="side")
+    views.show(figure, "Two lines on top of each other mean that the second pass pays nothing.")
+    found = views.gaps(runs[name], PAIRS).sort_values("format")
+    display(
+        views.table(
+            found, PAIR_COLUMNS, f"What the loss adds at each rate, on {name}: points of AUC, paired."
+        )
+    )
+
+# %% [markdown]
+# At rate 0 the two passes are the same and the second part has no gradient. The two sides of that row can differ only
+# through batch norm's running statistics, which are updated twice a step, and through rounding.
+#
+# ## More passes
+#
+# The paper says that more than two passes bring no significant gain.
+
+# %% tags=["hide-input"]
+PASS_NAMES = {NAME: "2 passes", **{label: f"{change['passes']} passes" for label, change in PASSES.items()}}
+for name in shown:
+    rows = views.against(runs[name], NAME, PASS_NAMES)
+    if len(rows) > 1:
+        display(
+            views.table(rows, views.AGAINST_COLUMNS, f"Number of passes on {name}; differences from two.")
+        )
+
+# %% [markdown]
+# ## Does it fit less and generalise more?
+#
+# The paper expects less overfitting. We score the best epoch's weights on training rows too, without dropout. The gap is
+# logloss on test rows less logloss on training rows.
+
+# %% tags=["hide-input"]
+GAP_PAIRS = {rate: pair for rate, pair in PAIRS.items() if rate != "0"}
+GAP_COLUMNS = {
+    "pair": ("dropout", ""),
+    "left_mean": ("gap with SE", ".4f"),
+    "right_mean": ("gap without", ".4f"),
+}
+GAP_COLUMNS |= {"difference": ("difference", "+.4f"), "low": ("low", "+.4f"), "high": ("high", "+.4f")}
+GAP_COLUMNS |= {"seeds": ("seeds", "")}
+for name in shown:
+    found = views.paired_table(runs[name], GAP_PAIRS, "logloss_gap").reset_index()
+    found = found[found["outcome"] != "not measured"].sort_values("pair")
+    display(views.table(found, GAP_COLUMNS, f"Gap between test and training logloss on {name}, paired."))
+
+# %% [markdown]
+# ## What it costs
+#
+# Two passes through the layers, one look-up. We time one batch, forward and backward, with one pass and with two, in turn.
+
+# %% tags=["hide-input"]
+default = headline(EMBEDDED)
+data = load_dataset(EMBEDDED)
+ids, labels = data.train.ids[:1024], data.train.labels[:1024]
+timed = {"two passes": {}, "one pass": NO_SE}
+networks = {
+    name: build_model(NAME, data.schema, seed=1, **default.settings | change)
+    for name, change in timed.items()
+}
+torch.set_num_threads(1)
+
+
+def seconds_of(network, batches):
+    """Seconds that a batch takes, forward and backward, a mean over several."""
+    started = time.perf_counter()
+    for _ in range(batches):
+        network.zero_grad()
+        network.training_loss(ids, labels).backward()
+    return (time.perf_counter() - started) / batches
+
+
+turns = []
+for turn in range(3 if profile == "smoke" else 15):
+    for name, network in networks.items():
+        spent = seconds_of(network, 2)
+        if turn:  # the first turn warms up
+            row = {
+                "experiment": "se-cost",
+                "dataset": EMBEDDED,
+                "label": name,
+                "seed": turn,
+                "status": "completed",
+            }
+            turns.append(row | {"log2_seconds": math.log2(spent)})
+cost = evaluate_claims(pd.DataFrame(turns), "se-cost", EMBEDDED)
+medians = 2 ** pd.DataFrame(turns).groupby("label")["log2_seconds"].median()
+Markdown(
+    f"Two passes take {medians['two passes'] / medians['one pass']:.2f} times as long as one, over {turn} turns."
+)
+
+# %% [markdown]
+# The first layer's map is shared by the passes, so with one layer the second pass is cheap. {doc}`/chapters/16_speed`
+# has two layers and Frappe's sizes.
+#
+# ## Made in this build
+
+# %% tags=["hide-input"]
+cells = variants(default, LOSSES | RATES)
+fresh = Grid("self-ensemble").add(
+    EMBEDDED,
+    {label: cells[label] for label in plan["cells"]},
+    default.protocol.replace(max_epochs=plan["max_epochs"]),
+    plan["seeds"],
+    rows=plan["rows"],
+)
+with tempfile.TemporaryDirectory() as folder:
+    made = run_grid(fresh, device=device, root=Path(folder), progress=False)
+recorded = runs[EMBEDDED] if profile != "smoke" else pd.DataFrame()
+views.table(views.made(made, recorded), views.MADE_COLUMNS, "Runs of this build, beside their records.")
+
+# %% [markdown]
+# ## Claims and verdicts
+
+# %% tags=["hide-input"]
+verdicts = {name: evaluate_claims(runs[name], "self-ensemble", name) for name in shown}
+for name in shown:
+    display(views.table(verdicts[name], views.VERDICT_COLUMNS, f"Verdicts on {name}."))
+display(views.table(cost, views.VERDICT_COLUMNS, "The cost, measured in this build; seeds are turns."))
+for name in shown:
+    display(views.table(verdicts[name], views.TEST_COLUMNS, f"The tests on {name}."))
+
+# %% [markdown]
+# That the loss helps QNN-alpha at its own rate, 0.1, is tested in {doc}`/chapters/05_qnn_alpha`.
+#
+# ## What we saw
+
+
+# %% tags=["hide-input"]
+def said(name):
+    """What the losses on one data set show, in sentences."""
+    rows = losses[name].dropna(subset="difference").sort_values("difference")
+    parts = [f"{row['name']} {row['difference']:+.2f} ({row['outcome']})" for _, row in rows.iterrows()]
+    verdict = verdicts[name].set_index("id")["verdict"]
+    rates = views.sweep(
+        runs[name], {NAME: 0.1, **{f"dropout={r:g}": r for r in (0.0, 0.05, 0.2, 0.3)}}, "dropout"
+    )
+    best = rates.loc[rates["test_auc"].idxmax(), "dropout"]
+    return (
+        f"**{name}.** Points of AUC against the self-ensemble loss: {'; '.join(parts)}. That it beats every other loss: "
+        f"*{verdict['se-beats-other-losses']}*. The best dropout rate with it is {best:g}. That rates above 0.1 hurt more and more: "
+        f"*{verdict['higher-dropout-hurts']}*. That more passes bring nothing: *{verdict['more-passes-no-gain']}*. That it narrows "
+        f"the gap between test and training logloss: *{verdict['se-narrows-the-gap']}*."
+    )
+
+
+Markdown("\n\n".join(said(name) for name in shown))
+
+# %% [markdown]
+# **What the words get wrong.** The second part does not push to the corners. It is a variance penalty on the passes: for a
+# small distance between them it acts like their squared difference in logits, weighted by $\bar p(1 - \bar p)$. That is a mild
+# regulariser whose strength grows with the dropout rate.
+#
+# **How sure are we.** Five seeds for losses, three for rates and passes. All losses run at one weight, 1, which suits the
+# self-ensemble loss by the paper's choice; another loss might gain from a weight of its own.
+#
+# ## Exercises
+#
+# **1.** Show that the second part is a Kullback-Leibler divergence plus a constant for the gradient.
+#
+# ````{dropdown} A solution
+# $\mathrm{bce}(p_k, \bar p) = \mathrm{kl}(\bar p \Vert p_k) + h(\bar p)$, with $h$ the entropy. The target is frozen, so $h$ has no gradient.
+# ````
+#
+# **2.** Without the frozen target the entropy term would act. Where does the pull of the second line in the figure vanish?
+#
+# ````{dropdown} A solution
+# With both passes at $p$ the second part is $2 h(p)$. Its gradient vanishes at one half, and the pull points away from there on both
+# sides: to the corners.
+# ````
+#
+# ## Where the numbers come from
+
+# %% tags=["hide-input"]
+figure_table(provenance(records, made), caption="Every number on this page comes from these runs.")
+
+# %% [markdown]
+# **Next.** {doc}`/chapters/05_qnn_alpha` takes the whole network apart.

@@ -1,0 +1,269 @@
+# ---
+# jupyter:
+#   jupytext:
+#     cell_metadata_filter: tags,mystnb
+#     notebook_metadata_filter: kernelspec,-jupytext.text_representation.jupytext_version
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#       format_version: '1.3'
+#   kernelspec:
+#     display_name: Python 3 (ipykernel)
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# (sec-second-network)=
+# # The second network
+#
+# Two questions that the QNN-alpha paper {cite:p}`li2025qnn` raises and does not test.
+#
+# Its self-ensemble loss is introduced as an ensemble without a second network (section 3.3). Does it do what a second
+# network does? And its Khatri-Rao rows multiply the cost of a layer. Would the same cost have been better spent
+# otherwise?
+#
+# **Before you read on.** You need {doc}`/chapters/04_self_ensemble` and {doc}`/chapters/05_qnn_alpha`.
+
+# %% tags=["parameters"]
+profile = "quick"  # smoke, quick or paper
+device = "cpu"  # "cuda" runs the grid on a GPU
+dataset = ""  # paper profile: run one data set only, for example "ml-100k"
+
+# %% tags=["hide-input"]
+import tempfile
+from pathlib import Path
+
+import pandas as pd
+from IPython.display import Markdown, display
+
+from ctrlib import load_dataset, views
+from ctrlib.errors import unknown
+from ctrlib.figures import figure_table, scatter
+from ctrlib.lab import Grid, load_records, run_grid
+from ctrlib.lab.claims import evaluate_claims
+from ctrlib.lab.experiments import experiment_records, experiment_runs
+from ctrlib.lab.headline import CHOICES, NAME, headline
+from ctrlib.lab.provenance import provenance
+from ctrlib.lab.search import best_search, search_grid
+from ctrlib.train import Protocol
+
+# %% [markdown]
+# ## A true ensemble
+#
+# Two whole networks, each with its own embedding and layers, each trained with cross entropy for itself. Their probabilities
+# are averaged when they predict. They share batches, learning rate and the moment at which training stops, and nothing
+# else. Two variants: both networks on one embedding table, and two networks whose *mutual* agreement is rewarded by the
+# self-ensemble loss, as if they were two passes.
+#
+# ## A lifted gate
+#
+# QNN-alpha's gate is a sum over $R$ rows: a map from $d$ to $Rd$, a ReLU, and a fixed sum of blocks. T19 with a lifted gate spends
+# the same multiply-adds on a map up and a learned map down:
+#
+# $$
+# x_{l+1} = \mathrm{Drop}\Big(x_l + x_l \odot \mathrm{Drop}\big(\rho(W' \rho(\mathrm{BN}(W x_l + b)) + b')\big)\Big),
+# \qquad W \in \mathbb R^{Rd/2 \times d}, \quad W' \in \mathbb R^{d \times Rd/2}.
+# $$
+#
+# Both networks are tuned alike: twelve random settings from the same list of layers, rows, batch norm and L2 strengths.
+
+# %%
+SE = {"loss": "self-ensemble", "passes": 2}
+ENSEMBLES = {
+    "ensemble": {"loss": "bce"},
+    "ensemble-shared": {"loss": "bce", "shared_embedding": True},
+    "ensemble+SE": {"loss": "self-ensemble"},
+}
+LIFTED = {"T19-lifted": ("T19-lifted", {"dropout": 0.1})}
+PLANS = {
+    "smoke": {"cells": ["ensemble-shared"], "seeds": [1], "rows": 3000, "max_epochs": 2},
+    "quick": {"cells": ["T19-lifted"], "seeds": [1], "rows": None, "max_epochs": 100},
+    "paper": {"cells": ["T19-lifted"], "seeds": [1], "rows": None, "max_epochs": 100},
+}
+if profile not in PLANS:
+    raise unknown("profile", profile, PLANS)
+plan = PLANS[profile]
+EMBEDDED, RECORDED = "ml-100k", ["frappe_x1", "frappe_x1-rebuilt", "ml-100k"]
+pd.Series({"profile": profile, "device": device, **plan}).map(str).rename("effective parameters").to_frame()
+
+
+# %%
+def search(data):
+    """Twelve random settings of the lifted T19, from the list that QNN-alpha had."""
+    return search_grid("second-network", data, LIFTED, {"T19-lifted": CHOICES}, Protocol.named("qnn", data))
+
+
+def full_grid(data, seeds=range(1, 6), only=None, rows=None, **changes):
+    """Ensembles at QNN-alpha's settings, and the lifted T19 at its own."""
+    default = headline(data)
+    settings = default.settings | {"passes": 2}
+    cells = {label: ("QNN-alpha-ensemble", settings | change) for label, change in ENSEMBLES.items()}
+    grid = Grid("second-network")
+    grid.add(data, kept(cells, only), default.protocol.replace(**changes), seeds, rows=rows)
+    found = best_search(load_records("second-network", data), "T19-lifted", data)
+    cells = {"T19-lifted": ("T19-lifted", dict(found["settings"]))}
+    return grid.add(
+        data, kept(cells, only), Protocol(**found["protocol"]).replace(**changes), seeds, rows=rows
+    )
+
+
+def kept(cells, only):
+    """The cells whose labels are asked for; all when none is."""
+    return {label: cell for label, cell in cells.items() if only is None or label in only}
+
+
+if profile == "paper":
+    for data in [dataset] if dataset else RECORDED[1:]:
+        run_grid(search(data), device=device)
+        run_grid(full_grid(data), device=device)
+
+# %% tags=["hide-input"]
+records = experiment_records("second-network")
+runs = {name: experiment_runs("second-network", name, records) for name in RECORDED}
+shown = [name for name in RECORDED if (runs[name].get("experiment") == "second-network").any()]
+waiting = [name for name in RECORDED[1:] if name not in shown]
+if waiting:
+    display(Markdown(f"No runs of this chapter are recorded on {', '.join(waiting)} yet."))
+
+# %% [markdown]
+# ## One network, two passes, two networks
+#
+# Paired differences from one network trained with cross entropy.
+
+# %% tags=["hide-input"]
+SHOWN = {
+    "no-se": "one network",
+    NAME: "one network, SE loss (QNN-alpha)",
+    "ensemble": "two networks, averaged",
+}
+SHOWN |= {"ensemble-shared": "two networks on one table", "ensemble+SE": "two networks, SE loss between them"}
+compared = {name: views.against(runs[name], "no-se", SHOWN) for name in shown}
+for name in shown:
+    caption = "Right of the dashed line: better than one network. Does the second row reach the third?"
+    views.show(views.against_figure(compared[name], "one network", name), caption)
+    display(views.table(compared[name], views.AGAINST_COLUMNS, f"One and two networks on {name}."))
+
+# %% [markdown]
+# ## Rows, or a lift?
+#
+# QNN-alpha and T19 with a lifted gate, each at the settings that its own search chose, both with the self-ensemble loss.
+
+# %% tags=["hide-input"]
+LIFT = {NAME: "QNN-alpha", "T19-lifted": "T19, lifted"}
+
+
+def multiply_adds(name, data):
+    """Products of the layers for one row of data, at the chosen settings."""
+    found = headline(data).settings if name == NAME else best_search(records, name, data)["settings"]
+    fields = load_dataset(data, min_count=headline(data).protocol.min_count).schema.num_fields
+    return found["layers"] * found["rows"] * (fields * found["embedding_dim"]) ** 2
+
+
+for name in shown:
+    rows = views.against(runs[name], NAME, LIFT)
+    if len(rows) > 1:
+        rows["multiply_adds"] = [multiply_adds(label, name) for label in rows["label"]]
+        columns = views.AGAINST_COLUMNS | {"multiply_adds": ("multiply-adds a row", ",")}
+        display(views.table(rows, columns, f"Rows against a lift on {name}; differences from QNN-alpha."))
+
+# %% tags=["hide-input"]
+for name in shown:
+    searched = [r for r in records if r["dataset"] == name and r["label"].startswith("search:T19")]
+    searched += [r for r in load_records("qnn-alpha", name) if r["label"].startswith("search:")]
+    points = pd.DataFrame(
+        [
+            {
+                "network": r["model"],
+                "label": f"{r['settings']['layers']} layers, {r['settings']['rows']} rows",
+                "cost": r["settings"]["layers"] * r["settings"]["rows"],
+                "valid": round(100 * r["valid"]["auc"], 3),
+            }
+            for r in searched
+        ]
+    )
+    titles = {
+        "x_title": "layers × rows, in proportion to multiply-adds",
+        "y_title": "validation AUC (%)",
+        "title": name,
+    }
+    figure = scatter(points, "cost", "valid", "label", color="network", names=False, **titles)
+    views.show(
+        figure,
+        "All settings of both searches. Point at one to see it. Which cloud is higher at the same cost?",
+    )
+
+# %% [markdown]
+# ## Made in this build
+
+# %% tags=["hide-input"]
+changes = {"max_epochs": plan["max_epochs"]}
+fresh = full_grid(EMBEDDED, plan["seeds"], plan["cells"], plan["rows"], **changes)
+with tempfile.TemporaryDirectory() as folder:
+    made = run_grid(fresh, device=device, root=Path(folder), progress=False)
+recorded = runs[EMBEDDED] if profile != "smoke" else pd.DataFrame()
+views.table(views.made(made, recorded), views.MADE_COLUMNS, "Runs of this build, beside their records.")
+
+# %% [markdown]
+# ## Verdicts
+#
+# The first is the paper's claim in our reading. The others are our own questions, decided by the same rules.
+
+# %% tags=["hide-input"]
+verdicts = {name: evaluate_claims(runs[name], "second-network", name) for name in shown}
+for name in shown:
+    display(views.table(verdicts[name], views.VERDICT_COLUMNS, f"Verdicts on {name}."))
+for name in shown:
+    display(views.table(verdicts[name], views.TEST_COLUMNS, f"The tests on {name}."))
+
+# %% [markdown]
+# ## What we saw
+
+
+# %% tags=["hide-input"]
+def said(name):
+    """What a second network brings on one data set, in sentences."""
+    rows = compared[name].dropna(subset="difference")
+    parts = [f"{row['name']} {row['difference']:+.2f} ({row['outcome']})" for _, row in rows.iterrows()]
+    verdict = verdicts[name].set_index("id")["verdict"]
+    return (
+        f"**{name}.** Points of AUC against one network: {'; '.join(parts)}. That the self-ensemble loss is as good as a second "
+        f"network: *{verdict['se-replaces-an-ensemble']}*. That rows are worth more than a lift: *{verdict['rows-beat-a-lift']}*."
+    )
+
+
+Markdown("\n\n".join(said(name) for name in shown))
+
+# %% [markdown]
+# **How sure are we.** The ensemble runs at the settings that were searched for one network with the self-ensemble loss, which
+# favours that one. The networks of an ensemble stop together, when the ensemble's validation AUC no longer rises.
+#
+# ## Exercises
+#
+# **1.** Average three networks. Does the third bring as much as the second?
+#
+# ````{dropdown} A solution
+# ```python
+# default = headline("ml-100k")
+# data = load_dataset("ml-100k")
+# for count in (1, 2, 3):
+#     model = build_model("QNN-alpha-ensemble", data.schema, seed=1, **default.settings | {"loss": "bce", "passes": count})
+#     print(count, fit(model, data, default.protocol, seed=1).test)
+# ```
+# Import `build_model` and `fit` from `ctrlib`. The variance of a mean falls with the count, so the third brings less.
+# ````
+#
+# **2.** The lifted gate learns its way down. What happens when its down map is the fixed sum of blocks?
+#
+# ````{dropdown} A solution
+# It becomes QNN-alpha's gate with $R/2$ rows and a second ReLU, which changes nothing, for a sum of non-negative numbers is not
+# negative. So the lifted gate holds QNN-alpha with half its rows as a special case.
+# ````
+#
+# ## Where the numbers come from
+
+# %% tags=["hide-input"]
+figure_table(provenance(records, made), caption="Every number on this page comes from these runs.")
+
+# %% [markdown]
+# **Next.** {doc}`/chapters/16_speed` tells what all this costs.
