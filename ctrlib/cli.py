@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from ctrlib.errors import CtrlibError, SettingError, unknown
+from ctrlib.errors import CtrlibError, RecordError, SettingError, unknown
 
 PROFILES = ("smoke", "quick", "paper")
 
@@ -214,6 +214,11 @@ def run_claims(options: argparse.Namespace) -> int:
     from ctrlib.lab.experiments import experiment_runs
 
     runs = experiment_runs(options.experiment, options.dataset)
+    if runs.empty:
+        raise RecordError(
+            f"No run of {options.experiment} on {options.dataset} is recorded. "
+            f"Make them: ctrlib run {options.experiment}."
+        )
     verdicts = evaluate_claims(runs, options.experiment, options.dataset)
     for claim in verdicts.itertuples():
         print(f"{claim.verdict:40} {claim.id}\n    {claim.sentence}\n    {claim.compared}")

@@ -9,9 +9,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from ctrlib.bench import latency
 from ctrlib.errors import RecordError, SettingError
 from ctrlib.lab import tables
 from ctrlib.lab.claims import Claim, comparisons, evaluate_claims, expand, load_claims, paper_effect
+from ctrlib.lab.experiments import EXPERIMENTS, experiment_records
+from ctrlib.paths import root
 
 FORMATS = [f"T{i}" for i in range(1, 26)]
 
@@ -62,12 +65,20 @@ def test_the_papers_own_table_gives_what_the_paper_says() -> None:
     assert {name: effects[name] for name in expected} == pytest.approx(expected, abs=1e-9)
 
 
-def test_the_file_uses_labels_of_the_experiment() -> None:
+def test_the_file_uses_labels_of_the_experiment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CTRLIB_RECORDS", str(root() / "data" / "records"))
     names = [*(f"T{i}" for i in range(1, 31)), "MLP", "CrossNetV2"]
-    known = {f"{name}.{act}" for name in names for act in ("none", "relu")}
-    known |= {f"T{i}.{act}.bn" for i in (3, 4, 5, 7, 8) for act in ("none", "relu")}
+    known = {"activation": {f"{name}.{act}" for name in names for act in ("none", "relu")}}
+    known["activation"] |= {f"T{i}.{act}.bn" for i in (3, 4, 5, 7, 8) for act in ("none", "relu")}
+    known["boundaries"] = {"MLP.relu", "MLP.none", "CrossNetV2", "DCNv2", "T9", "T19", "T19.SE", "T19.dropout"}
+    known["latency"] = {f"{mode}.{heads}" for mode in latency.MODES for heads in latency.HEADS}
+    known["se-cost"] = {"one pass", "two passes"}
+    for experiment in EXPERIMENTS:
+        if experiment not in known:
+            known[experiment] = {record["label"] for record in experiment_records(experiment)}
+    known["qnn-alpha"] |= {f"layers={depth}" for depth in range(1, 7)}  # the longest runs, recorded last
     for found in load_claims():
-        assert set(found.ours().labels()) <= known, found.id
+        assert set(found.ours().labels()) <= known[found.experiment], found.id
     as_logged = next(c for c in load_claims() if c.id == "share-as-logged")
     assert {"T3.none", "T3.relu.bn"} <= set(as_logged.ours().labels())
     assert "T3.relu.bn" not in as_logged.labels()
@@ -274,7 +285,7 @@ def test_every_claim_is_judged_on_a_full_grid() -> None:
     means = {f"{f}.{a}": 0.97 for f in [*FORMATS, "CrossNetV2", "MLP"] for a in ("none", "relu")}
     means |= {f"T{i}.relu.bn": 0.97 for i in (3, 4, 5, 7, 8)} | {"MLP.none": 0.93, "T19.none": 0.98}
     table = evaluate_claims(runs(means), "activation", "toy").set_index("id")
-    assert len(table) == len(load_claims())
+    assert len(table) == sum(claim.experiment == "activation" for claim in load_claims())
     assert table.loc["mlp-collapses", "verdict"] == "transfers to toy"
     assert table.loc["t19-best", "verdict"] == "transfers to toy"
     assert table.loc["losses-minimal", "verdict"] == "transfers to toy"

@@ -91,6 +91,19 @@ def test_a_record_under_the_wrong_name_is_an_error(on_tiny: CTRDataset, tmp_path
         run(grid(), tmp_path)
 
 
+def test_a_record_from_before_a_setting_existed_is_that_of_the_default(on_tiny: CTRDataset, tmp_path: Path) -> None:
+    run(grid(), tmp_path)
+    path = next(tmp_path.rglob("seed-1.json"))
+    record = json.loads(path.read_text())
+    del record["settings"]["batch_norm"], record["protocol"]["min_delta"]
+    path.write_text(json.dumps(record))
+    assert record in run(grid(), tmp_path)
+    record["settings"]["batch_norm"] = True
+    path.write_text(json.dumps(record))
+    with pytest.raises(SettingError, match="recorded with another settings"):
+        run(grid(), tmp_path)
+
+
 def test_a_damaged_record_is_kept_and_its_run_made_again(
     on_tiny: CTRDataset, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

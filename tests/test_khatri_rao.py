@@ -68,7 +68,7 @@ def slow(made: MultiHeadKhatriRao, x_Bd: Tensor) -> np.ndarray:
                 total = sum(gate[b, k * r * g + row * g + i] for row in range(r))
                 source = place[k * g + i]
                 target = k * g + i if made.mode == "released" else source
-                out[b, target] += x[b, source] * total
+                out[b, target] += (x[b, source] if made.product else 1.0) * total
     return out
 
 
@@ -78,6 +78,13 @@ def slow(made: MultiHeadKhatriRao, x_Bd: Tensor) -> np.ndarray:
 @pytest.mark.parametrize("residual", [False, True])
 def test_a_layer_equals_its_slow_form(mode: str, heads: int, batch_norm: bool, residual: bool) -> None:
     made, x = layer(mode=mode, heads=heads, batch_norm=batch_norm, residual=residual), inputs()
+    assert np.abs(made(x)[0].detach().numpy() - slow(made, x[0])).max() < 1e-10
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("heads", [1, 2])
+def test_without_the_product_the_gate_is_added(mode: str, heads: int) -> None:
+    made, x = layer(mode=mode, heads=heads, product=False, batch_norm=True), inputs()
     assert np.abs(made(x)[0].detach().numpy() - slow(made, x[0])).max() < 1e-10
 
 
