@@ -592,4 +592,5 @@ figure_table(
 )
 
 # %% [markdown]
-# **Next.** {doc}`/book/numbers` tells how a record is made and how you can repeat one.
+# **Next.** {doc}`/chapters/02_boundaries` draws what these networks do in the plane. {doc}`/book/numbers` tells how a
+# record is made and how you can repeat one.
