@@ -54,15 +54,19 @@ class PlaneSettings:
             raise SettingError("width must be at least 2, layers and passes at least 1.")
 
 
-def points(shape: str, seed: int, count: int = 400) -> tuple[Tensor, Tensor]:
-    """Return coordinates (N, 2), scaled to unit variance, and labels (N,) of the moons or the circles."""
+def points(shape: str, seed: int, count: int = 400, noise: float | None = None) -> tuple[Tensor, Tensor]:
+    """Return coordinates (N, 2), scaled to about unit variance, and labels (N,) of the moons or the circles.
+
+    noise: standard deviation of the points around their curve, before the scaling; by default `NOISE`.
+    """
     if shape not in EPOCHS:
         raise unknown("shape", shape, EPOCHS)
+    spread = NOISE[shape] if noise is None else noise
     if shape == "moons":
-        x, y = make_moons(count, noise=NOISE[shape], random_state=seed)
+        x, y = make_moons(count, noise=spread, random_state=seed)
         x = (x - [0.5, 0.25]) / [0.9, 0.55]
     else:
-        x, y = make_circles(count, noise=NOISE[shape], factor=0.5, random_state=seed)
+        x, y = make_circles(count, noise=spread, factor=0.5, random_state=seed)
         x = x / 0.57
     return torch.tensor(x, dtype=torch.float32), torch.tensor(y, dtype=torch.float32)
 
@@ -193,6 +197,7 @@ def train_plane(
     frames: Sequence[int] = (),
     frame_size: int = 41,
     test_points: int = 4000,
+    noise: float | None = None,
     **settings: Any,
 ) -> PlaneResult:
     """Train one network for each seed on its own draw of the shape and score it on fresh points.
@@ -207,7 +212,7 @@ def train_plane(
     chosen = PlaneSettings(**settings)
     network = PlaneNetwork(name, seeds, chosen)
     network.dropout.generator = torch.Generator().manual_seed(seeds[0])
-    drawn = [points(shape, seed) for seed in seeds]
+    drawn = [points(shape, seed, noise=noise) for seed in seeds]
     x_SN2, y_SN = (torch.stack([pair[k] for pair in drawn]) for k in (0, 1))
     optimiser = torch.optim.Adam(network.parameters(), lr=chosen.learning_rate)
     plane, kept = grid(frame_size), {}
@@ -222,7 +227,7 @@ def train_plane(
             (len(seeds) * LOSSES[chosen.loss](logits, y_SN.flatten())).backward()
             optimiser.step()
     network.eval()
-    fresh = [points(shape, 1_000_000 + seed, test_points) for seed in seeds]
+    fresh = [points(shape, 1_000_000 + seed, test_points, noise) for seed in seeds]
     with torch.no_grad():
         right = (network(torch.stack([x for x, _ in fresh])) > 0) == torch.stack([y for _, y in fresh]).bool()
     return PlaneResult(name, shape, network, right.double().mean(dim=1).numpy(), kept)
