@@ -131,6 +131,9 @@ runs = pd.DataFrame(rows)
 
 
 # %% tags=["hide-input"]
+TITLES = {"MLP.relu": "MLP with ReLU", "MLP.none": "MLP without"}
+
+
 def probability(logits):
     """The logistic function, without overflow."""
     return 1 / (1 + np.exp(-np.clip(logits, -30, 30)))
@@ -144,7 +147,7 @@ def drawn_points(shape):
 
 for shape in EPOCHS:
     panels = {
-        label: {str(epoch): probability(z) for epoch, z in result.frames.items()}
+        TITLES.get(label, label): {str(epoch): probability(z) for epoch, z in result.frames.items()}
         for label, result in results[shape].items()
     }
     shown = dict.fromkeys(panels, drawn_points(shape))
@@ -206,12 +209,13 @@ def table_of(shape, labels):
     return pd.DataFrame(lines)
 
 
+HEADINGS = {f"{metric} ±": "± 95 %" for metric in ("accuracy", "turning", "concentration")}
 FORMATS_SHOWN = {"accuracy": ".2f", "accuracy ±": ".2f", "turning": ".2f", "turning ±": ".2f"}
 FORMATS_SHOWN |= {"concentration": ".3f", "concentration ±": ".3f"}
 for shape in EPOCHS:
     found = table_of(shape, PANELS)
     caption = f"The {shape}: accuracy on fresh points in percent, and how the boundary turns."
-    display(figure_table(found[["network", "seeds", *FORMATS_SHOWN]], formats=FORMATS_SHOWN, caption=caption))
+    display(figure_table(found[["network", "seeds", *FORMATS_SHOWN]], formats=FORMATS_SHOWN, headings=HEADINGS, caption=caption))
 
 # %% tags=["hide-input"]
 both = pd.concat([table_of(shape, PANELS).assign(shape=shape) for shape in EPOCHS])
@@ -237,7 +241,7 @@ views.show(figure, "Right: corners. Left: even curves. A straight boundary does 
 for shape in EPOCHS:
     found = table_of(shape, LOSSES)
     caption = f"The {shape}, dropout 0.1, with the usual and with the self-ensemble loss (SE)."
-    display(figure_table(found[["network", "seeds", *FORMATS_SHOWN]], formats=FORMATS_SHOWN, caption=caption))
+    display(figure_table(found[["network", "seeds", *FORMATS_SHOWN]], formats=FORMATS_SHOWN, headings=HEADINGS, caption=caption))
 
 # %% [markdown]
 # ## Does the order depend on the noise?

@@ -342,7 +342,7 @@ def boundaries(
         shades = {"colorscale": scale, "zmin": 0, "zmax": 1, "showscale": False, "contours": level}
         line = {"color": "#222222", "width": 2}
         hover = "%{x}, %{y}<br>probability %{z}<extra></extra>"
-        drawn = go.Contour(x=axis, y=axis, z=frames[first].round(2), line=line, hovertemplate=hover, **shades)
+        drawn = go.Contour(x=axis, y=axis, z=frames[first].round(3), line=line, hovertemplate=hover, **shades)
         figure.add_trace(drawn, number // columns + 1, number % columns + 1)
     for number, title in enumerate(panels):
         dotted = (points or {}).get(title, pd.DataFrame({"label": []}))
@@ -350,7 +350,7 @@ def boundaries(
             dots = {"symbol": SYMBOLS[kind], "size": 4, "color": "#222222", "opacity": 0.45 + 0.25 * kind}
             marks = go.Scatter(x=part["x"], y=part["y"], mode="markers", marker=dots, hoverinfo="skip")
             figure.add_trace(marks, number // columns + 1, number % columns + 1)
-    shown = [[frames[name].round(2) for frames in panels.values()] for name in names]
+    shown = [[frames[name].round(3) for frames in panels.values()] for name in names]
     which = list(range(len(panels)))
     if menu:
         buttons = [
@@ -367,8 +367,9 @@ def boundaries(
         steps = [{"label": name, "method": "animate", "args": [[name], still]} for name in names]
         place = {"pad": {"t": 30}, "currentvalue": {"prefix": f"{slider} "}}
         figure.update_layout(sliders=[{"steps": steps, "active": len(names) - 1, **place}])
-    figure.update_xaxes(showticklabels=False, showgrid=False, zeroline=False)
-    figure.update_yaxes(showticklabels=False, showgrid=False, zeroline=False)
+    bare = {"showticklabels": False, "showgrid": False, "zeroline": False, "range": [-box, box]}
+    figure.update_xaxes(bare)
+    figure.update_yaxes(bare)
     figure.update_layout(height=110 + 240 * rows + (80 if len(names) > 1 else 0), showlegend=False)
     return figure
 

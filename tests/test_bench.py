@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from ctrlib.bench import floors, ladder, plain_networks, steps, store, tables
+from ctrlib.bench import floors, ladder, latency, plain_networks, steps, store, tables
 from ctrlib.bench.systems import SYSTEMS, system
 from ctrlib.data import CTRDataset, Split, synthetic_dataset
 from ctrlib.errors import SettingError
@@ -145,6 +145,21 @@ def test_measurements_become_frames(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     rungs = tables.ladder()
     assert rungs["gain"].iloc[1] == pytest.approx(2.0) and rungs["in_all"].iloc[-1] == pytest.approx(len(rungs))
     assert tables.origins().set_index("file").loc["data/measurements/ladder.json", "device"] == "P"
+
+
+def test_latency_covers_every_mode_and_number_of_heads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(store, "measurements_dir", lambda: tmp_path)
+    monkeypatch.setattr(latency, "SHAPES", {"small": (3, 8, 1, 2)})
+    monkeypatch.setattr(latency, "BATCHES", (100,))
+    monkeypatch.setattr(latency, "ROWS_EACH_TURN", 100)
+    latency.measure_latency(2, 1)
+    table, turns = tables.latency(), tables.latency_runs(100)
+    assert len(table) == 12 and len(turns) == 24 and (table["latency"] > 0).all()
+    work = table.set_index(["mode", "heads"])["multiply_adds"]
+    assert work["written", 4] * 4 == work["released", 4] == work["aligned", 8] == 2 * 24 * 24
+    weights = table.set_index(["mode", "heads"])["parameters"]
+    assert weights["written", 1] == weights["released", 8] > weights["written", 2] > weights["written", 8]
+    assert set(turns.loc[turns["label"] == "written.2", "seed"]) == {1, 2}
 
 
 def test_unknown_names_are_refused() -> None:

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from ctrlib.errors import SettingError
-from ctrlib.figures import PALETTE, curves, figure_table, intervals, scatter, stacked
+from ctrlib.figures import PALETTE, boundaries, curves, figure_table, intervals, scatter, stacked
 
 CELLS = pd.DataFrame(
     {
@@ -83,3 +83,24 @@ def test_stacked_bars_tell_parts_apart_without_colour() -> None:
     assert len({bar.marker.pattern.shape for bar in figure.data}) == 2 and figure.layout.barmode == "stack"
     with pytest.raises(SettingError, match="part two"):
         stacked(df, "step", ["part tw"])
+
+
+def test_boundaries_have_a_frame_for_each_moment_or_an_entry_of_the_menu() -> None:
+    moments = {"0": np.zeros((3, 3)), "5": np.eye(3)}
+    dots = pd.DataFrame({"x": [0.0, 1.0], "y": [0.5, 0.5], "label": [0, 1]})
+    drawn = boundaries({"a": moments, "b": moments}, 2.0, points={"a": dots}, slider="epoch")
+    assert [frame.name for frame in drawn.frames] == ["0", "5"]
+    assert [list(frame.traces) for frame in drawn.frames] == [[0, 1], [0, 1]]
+    assert drawn.data[0].z.tolist() == np.eye(3).tolist(), "the last moment is shown first"
+    assert [trace.type for trace in drawn.data] == ["contour", "contour", "scatter", "scatter"]
+    assert len(drawn.layout.sliders[0].steps) == 2 and drawn.layout.xaxis.range == (-2.0, 2.0)
+    listed = boundaries({"a": moments}, 2.0, menu=True)
+    assert [button.label for button in listed.layout.updatemenus[0].buttons] == ["0", "5"]
+    assert listed.data[0].z.tolist() == np.zeros((3, 3)).tolist() and not listed.frames
+
+
+def test_joined_points_have_a_line_for_each_group() -> None:
+    df = pd.DataFrame({"x": [1, 2, 1], "y": [3, 4, 5], "name": ["p", "q", "r"], "side": ["s", "s", "t"]})
+    drawn = scatter(df, "x", "y", "name", color="side", names=False, joined=True)
+    assert [trace.mode for trace in drawn.data] == ["markers+lines", "markers+lines"]
+    assert drawn.data[0].line.dash != drawn.data[1].line.dash
