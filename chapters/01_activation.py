@@ -33,9 +33,6 @@ device = "cpu"  # "cuda" runs the grid on a GPU
 dataset = ""  # paper profile: run one data set only, for example "ml-100k"
 
 # %% tags=["hide-input"]
-import tempfile
-from pathlib import Path
-
 import numpy as np
 import pandas as pd
 import torch
@@ -43,9 +40,8 @@ from IPython.display import Markdown, display
 
 from ctrlib import views
 from ctrlib.data import Field, Schema
-from ctrlib.errors import unknown
 from ctrlib.figures import figure_table, glue, scatter
-from ctrlib.lab import Grid, frame, load_records, run_grid
+from ctrlib.lab import Grid, frame, load_records, run_anew, run_grid
 from ctrlib.lab.claims import evaluate_claims
 from ctrlib.lab.provenance import provenance
 from ctrlib.lab.search import results, search_table
@@ -184,11 +180,8 @@ PLANS = {
         "max_epochs": 100,
     },
 }
-if profile not in PLANS:
-    raise unknown("profile", profile, PLANS)
-plan = PLANS[profile]
 EMBEDDED, RECORDED = "ml-100k", ["frappe_x1", "frappe_x1-rebuilt", "ml-100k"]
-pd.Series({"profile": profile, "device": device, **plan}).map(str).rename("effective parameters").to_frame()
+plan = views.plan(profile, PLANS, device=device)
 
 
 # %%
@@ -404,26 +397,11 @@ fresh = Grid("activation").add(
     plan["seeds"][:2],
     rows=plan["rows"],
 )
-with tempfile.TemporaryDirectory() as folder:
-    made = run_grid(fresh, device=device, root=Path(folder), progress=False)
+made = run_anew(fresh, device=device)
 
 # %% tags=["hide-input"]
-now = frame(made)[
-    [
-        "label",
-        "seed",
-        "status",
-        "num_epochs",
-        "test_auc",
-        "test_logloss",
-        "epoch_seconds",
-    ]
-]
-if EMBEDDED in main and profile != "smoke":
-    stored = main[EMBEDDED][["label", "seed", "test_auc", "test_logloss"]]
-    now = now.merge(stored, on=["label", "seed"], how="left", suffixes=("", " recorded"))
-figures = {c: ".4f" for c in now.columns if c.startswith("test")} | {"epoch_seconds": ".2f"}
-figure_table(now, formats=figures, caption="Runs of this build, beside their records.")
+beside = views.made(made, main.get(EMBEDDED) if plan["rows"] is None else None)
+views.table(beside, views.MADE_COLUMNS, "Runs of this build, beside their records.")
 
 # %% [markdown]
 # ## Claims and verdicts

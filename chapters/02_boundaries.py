@@ -40,7 +40,6 @@ from IPython.display import Markdown, display
 from ctrlib import views
 from ctrlib.errors import unknown
 from ctrlib.figures import boundaries, figure_table, intervals
-from ctrlib.lab.claims import evaluate_claims
 from ctrlib.lab.stats import summary
 from ctrlib.lab.tables import paired_table
 from ctrlib.neurons import FORMATS
@@ -67,10 +66,7 @@ PLANS = {
     "quick": {"seeds": 20, "menu_seeds": 2, "menu": [*FORMATS], "epochs": None},
     "paper": {"seeds": 100, "menu_seeds": 10, "menu": [*FORMATS], "epochs": None},
 }
-if profile not in PLANS:
-    raise unknown("profile", profile, PLANS)
-plan = PLANS[profile]
-pd.Series({"profile": profile, **plan}).map(str).rename("effective parameters").to_frame()
+plan = views.plan(profile, PLANS)
 
 # %%
 PANELS = {
@@ -215,7 +211,14 @@ FORMATS_SHOWN |= {"concentration": ".3f", "concentration ±": ".3f"}
 for shape in EPOCHS:
     found = table_of(shape, PANELS)
     caption = f"The {shape}: accuracy on fresh points in percent, and how the boundary turns."
-    display(figure_table(found[["network", "seeds", *FORMATS_SHOWN]], formats=FORMATS_SHOWN, headings=HEADINGS, caption=caption))
+    display(
+        figure_table(
+            found[["network", "seeds", *FORMATS_SHOWN]],
+            formats=FORMATS_SHOWN,
+            headings=HEADINGS,
+            caption=caption,
+        )
+    )
 
 # %% tags=["hide-input"]
 both = pd.concat([table_of(shape, PANELS).assign(shape=shape) for shape in EPOCHS])
@@ -241,7 +244,14 @@ views.show(figure, "Right: corners. Left: even curves. A straight boundary does 
 for shape in EPOCHS:
     found = table_of(shape, LOSSES)
     caption = f"The {shape}, dropout 0.1, with the usual and with the self-ensemble loss (SE)."
-    display(figure_table(found[["network", "seeds", *FORMATS_SHOWN]], formats=FORMATS_SHOWN, headings=HEADINGS, caption=caption))
+    display(
+        figure_table(
+            found[["network", "seeds", *FORMATS_SHOWN]],
+            formats=FORMATS_SHOWN,
+            headings=HEADINGS,
+            caption=caption,
+        )
+    )
 
 # %% [markdown]
 # ## Does the order depend on the noise?
@@ -273,11 +283,7 @@ views.table(calm, CALM_COLUMNS, "Accuracy on fresh points at half the noise, and
 # build.
 
 # %% tags=["hide-input"]
-verdicts = {shape: evaluate_claims(runs, "boundaries", shape) for shape in EPOCHS}
-for shape in EPOCHS:
-    display(views.table(verdicts[shape], views.VERDICT_COLUMNS, f"Verdicts on the {shape}."))
-for shape in EPOCHS:
-    display(views.table(verdicts[shape], views.TEST_COLUMNS, f"The tests on the {shape}."))
+verdicts = views.verdicts(dict.fromkeys(EPOCHS, runs), "boundaries", [*EPOCHS])
 
 # %% [markdown]
 # ## What we saw

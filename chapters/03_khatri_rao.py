@@ -32,8 +32,6 @@ device = "cpu"  # "cuda" runs the grid on a GPU
 dataset = ""  # paper profile: run one data set only, for example "ml-100k"
 
 # %% tags=["hide-input"]
-import tempfile
-from pathlib import Path
 
 import pandas as pd
 import torch
@@ -41,12 +39,11 @@ from IPython.display import Markdown, display
 
 from ctrlib import views
 from ctrlib.bench import tables
-from ctrlib.errors import unknown
 from ctrlib.figures import figure_table, scatter
 from ctrlib.khatri_rao import MultiHeadKhatriRao
-from ctrlib.lab import Grid, run_grid
+from ctrlib.lab import Grid, run_anew, run_grid
 from ctrlib.lab.claims import evaluate_claims
-from ctrlib.lab.experiments import experiment_records, experiment_runs
+from ctrlib.lab.experiments import experiment_records, experiment_runs, measured_on
 from ctrlib.lab.headline import NAME, headline, variants
 from ctrlib.lab.provenance import provenance
 from ctrlib.lab.tables import papers_table
@@ -172,11 +169,8 @@ PLANS = {
         "max_epochs": 100,
     },
 }
-if profile not in PLANS:
-    raise unknown("profile", profile, PLANS)
-plan = PLANS[profile]
 EMBEDDED, RECORDED = "ml-100k", ["frappe_x1", "frappe_x1-rebuilt", "ml-100k"]
-pd.Series({"profile": profile, "device": device, **plan}).map(str).rename("effective parameters").to_frame()
+plan = views.plan(profile, PLANS, device=device)
 
 
 # %%
@@ -194,11 +188,9 @@ if profile == "paper":
 # %% tags=["hide-input"]
 records = experiment_records("khatri-rao")
 runs = {name: experiment_runs("khatri-rao", name, records) for name in RECORDED}
-shown = [name for name in RECORDED if (runs[name].get("experiment") == "khatri-rao").any()]
+shown = measured_on("khatri-rao", runs)
 defaults = {name: headline(name) for name in shown}
-waiting = [name for name in RECORDED[1:] if name not in shown]
-if waiting:
-    display(Markdown(f"No runs of this chapter are recorded on {', '.join(waiting)} yet."))
+views.waiting(RECORDED[1:], shown)
 
 # %% [markdown]
 # ## Rows
@@ -300,18 +292,15 @@ fresh = Grid("khatri-rao").add(
     plan["seeds"],
     rows=plan["rows"],
 )
-with tempfile.TemporaryDirectory() as folder:
-    made = run_grid(fresh, device=device, root=Path(folder), progress=False)
-recorded = runs[EMBEDDED] if profile != "smoke" else pd.DataFrame()
-views.table(views.made(made, recorded), views.MADE_COLUMNS, "Runs of this build, beside their records.")
+made = run_anew(fresh, device=device)
+beside = views.made(made, runs[EMBEDDED] if plan["rows"] is None else None)
+views.table(beside, views.MADE_COLUMNS, "Runs of this build, beside their records.")
 
 # %% [markdown]
 # ## Claims and verdicts
 
 # %% tags=["hide-input"]
-verdicts = {name: evaluate_claims(runs[name], "khatri-rao", name) for name in shown}
-for name in shown:
-    display(views.table(verdicts[name], views.VERDICT_COLUMNS, f"Verdicts on {name}."))
+verdicts = views.verdicts(runs, "khatri-rao", shown)
 turns = tables.latency_runs(4096)
 if not turns.empty:
     for data in turns["dataset"].unique():
@@ -319,8 +308,6 @@ if not turns.empty:
         display(
             views.table(found, views.VERDICT_COLUMNS, f"Latency at the shape of {data}; seeds are turns.")
         )
-for name in shown:
-    display(views.table(verdicts[name], views.TEST_COLUMNS, f"The tests on {name}."))
 
 # %% [markdown]
 # ## What we saw

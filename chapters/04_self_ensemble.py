@@ -32,9 +32,7 @@ dataset = ""  # paper profile: run one data set only, for example "ml-100k"
 
 # %% tags=["hide-input"]
 import math
-import tempfile
 import time
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -42,11 +40,10 @@ import torch
 from IPython.display import Markdown, display
 
 from ctrlib import load_dataset, views
-from ctrlib.errors import unknown
 from ctrlib.figures import curves, figure_table
-from ctrlib.lab import Grid, run_grid
+from ctrlib.lab import Grid, run_anew, run_grid
 from ctrlib.lab.claims import evaluate_claims
-from ctrlib.lab.experiments import experiment_records, experiment_runs
+from ctrlib.lab.experiments import experiment_records, experiment_runs, measured_on
 from ctrlib.lab.headline import NAME, headline, variants
 from ctrlib.lab.provenance import provenance
 from ctrlib.losses import consistency
@@ -139,11 +136,8 @@ PLANS = {
     "quick": {"cells": ["dropout=0", "dropout=0.no-se"], "seeds": [1], "rows": None, "max_epochs": 100},
     "paper": {"cells": ["dropout=0", "dropout=0.no-se"], "seeds": [1], "rows": None, "max_epochs": 100},
 }
-if profile not in PLANS:
-    raise unknown("profile", profile, PLANS)
-plan = PLANS[profile]
 EMBEDDED, RECORDED = "ml-100k", ["frappe_x1", "frappe_x1-rebuilt", "ml-100k"]
-pd.Series({"profile": profile, "device": device, **plan}).map(str).rename("effective parameters").to_frame()
+plan = views.plan(profile, PLANS, device=device)
 
 
 # %%
@@ -162,14 +156,12 @@ if profile == "paper":
 # %% tags=["hide-input"]
 records = experiment_records("self-ensemble")
 runs = {name: experiment_runs("self-ensemble", name, records) for name in RECORDED}
-shown = [name for name in RECORDED if (runs[name].get("experiment") == "self-ensemble").any()]
+shown = measured_on("self-ensemble", runs)
 for name in shown:
     runs[name]["logloss_gap"] = runs[name]["test_logloss"].astype(float) - runs[name]["train_logloss"].astype(
         float
     )
-waiting = [name for name in RECORDED[1:] if name not in shown]
-if waiting:
-    display(Markdown(f"No runs of this chapter are recorded on {', '.join(waiting)} yet."))
+views.waiting(RECORDED[1:], shown)
 
 # %% [markdown]
 # ## Against other losses
@@ -329,21 +321,16 @@ fresh = Grid("self-ensemble").add(
     plan["seeds"],
     rows=plan["rows"],
 )
-with tempfile.TemporaryDirectory() as folder:
-    made = run_grid(fresh, device=device, root=Path(folder), progress=False)
-recorded = runs[EMBEDDED] if profile != "smoke" else pd.DataFrame()
-views.table(views.made(made, recorded), views.MADE_COLUMNS, "Runs of this build, beside their records.")
+made = run_anew(fresh, device=device)
+beside = views.made(made, runs[EMBEDDED] if plan["rows"] is None else None)
+views.table(beside, views.MADE_COLUMNS, "Runs of this build, beside their records.")
 
 # %% [markdown]
 # ## Claims and verdicts
 
 # %% tags=["hide-input"]
-verdicts = {name: evaluate_claims(runs[name], "self-ensemble", name) for name in shown}
-for name in shown:
-    display(views.table(verdicts[name], views.VERDICT_COLUMNS, f"Verdicts on {name}."))
+verdicts = views.verdicts(runs, "self-ensemble", shown)
 display(views.table(cost, views.VERDICT_COLUMNS, "The cost, measured in this build; seeds are turns."))
-for name in shown:
-    display(views.table(verdicts[name], views.TEST_COLUMNS, f"The tests on {name}."))
 
 # %% [markdown]
 # That the loss helps QNN-alpha at its own rate, 0.1, is tested in {doc}`/chapters/05_qnn_alpha`.

@@ -32,17 +32,13 @@ device = "cpu"  # "cuda" runs the grid on a GPU
 dataset = ""  # paper profile: run one data set only, for example "ml-100k"
 
 # %% tags=["hide-input"]
-import tempfile
-from pathlib import Path
 
 import pandas as pd
 from IPython.display import Markdown, display
 
 from ctrlib import views
-from ctrlib.errors import unknown
 from ctrlib.figures import curves, figure_table
-from ctrlib.lab import Grid, run_grid
-from ctrlib.lab.claims import evaluate_claims
+from ctrlib.lab import Grid, run_anew, run_grid
 from ctrlib.lab.experiments import experiment_records, experiment_runs
 from ctrlib.lab.headline import NAME, headline, headline_search, variants
 from ctrlib.lab.provenance import learning_curves, provenance
@@ -100,11 +96,8 @@ PLANS = {
     "quick": {"cells": ["hadamard", "no-se", NAME], "seeds": [1], "rows": None, "max_epochs": 100},
     "paper": {"cells": ["hadamard", "no-se", NAME], "seeds": [1, 2], "rows": None, "max_epochs": 100},
 }
-if profile not in PLANS:
-    raise unknown("profile", profile, PLANS)
-plan = PLANS[profile]
 EMBEDDED, RECORDED = "ml-100k", ["frappe_x1", "frappe_x1-rebuilt", "ml-100k"]
-pd.Series({"profile": profile, "device": device, **plan}).map(str).rename("effective parameters").to_frame()
+plan = views.plan(profile, PLANS, device=device)
 
 
 # %%
@@ -284,20 +277,15 @@ fresh = Grid("qnn-alpha").add(
     plan["seeds"],
     rows=plan["rows"],
 )
-with tempfile.TemporaryDirectory() as folder:
-    made = run_grid(fresh, device=device, root=Path(folder), progress=False)
-recorded = runs[EMBEDDED] if profile != "smoke" else pd.DataFrame()
-views.table(views.made(made, recorded), views.MADE_COLUMNS, "Runs of this build, beside their records.")
+made = run_anew(fresh, device=device)
+beside = views.made(made, runs[EMBEDDED] if plan["rows"] is None else None)
+views.table(beside, views.MADE_COLUMNS, "Runs of this build, beside their records.")
 
 # %% [markdown]
 # ## Claims and verdicts
 
 # %% tags=["hide-input"]
-verdicts = {name: evaluate_claims(runs[name], "qnn-alpha", name) for name in shown}
-for name in shown:
-    display(views.table(verdicts[name], views.VERDICT_COLUMNS, f"Verdicts on {name}."))
-for name in shown:
-    display(views.table(verdicts[name], views.TEST_COLUMNS, f"The tests on {name}."))
+verdicts = views.verdicts(runs, "qnn-alpha", shown)
 
 # %% [markdown]
 # ## What we saw

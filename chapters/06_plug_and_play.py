@@ -32,18 +32,14 @@ device = "cpu"  # "cuda" runs the grid on a GPU
 dataset = ""  # paper profile: run one data set only, for example "ml-100k"
 
 # %% tags=["hide-input"]
-import tempfile
-from pathlib import Path
 
 import pandas as pd
 from IPython.display import Markdown, display
 
 from ctrlib import views
-from ctrlib.errors import unknown
 from ctrlib.figures import figure_table
-from ctrlib.lab import Grid, load_records, run_grid
-from ctrlib.lab.claims import evaluate_claims
-from ctrlib.lab.experiments import experiment_records, experiment_runs
+from ctrlib.lab import Grid, load_records, run_anew, run_grid
+from ctrlib.lab.experiments import experiment_records, experiment_runs, measured_on
 from ctrlib.lab.headline import CHOICES, NAME, STRENGTHS
 from ctrlib.lab.provenance import provenance
 from ctrlib.lab.search import best_search, search_grid
@@ -134,11 +130,8 @@ PLANS = {
     "quick": {"cells": ["DNN", "DNN+SE", "DeepFM"], "seeds": [1], "rows": None, "max_epochs": 100},
     "paper": {"cells": ["DNN", "DNN+SE", "DeepFM"], "seeds": [1], "rows": None, "max_epochs": 100},
 }
-if profile not in PLANS:
-    raise unknown("profile", profile, PLANS)
-plan = PLANS[profile]
 EMBEDDED, RECORDED = "ml-100k", ["frappe_x1", "frappe_x1-rebuilt", "ml-100k"]
-pd.Series({"profile": profile, "device": device, **plan}).map(str).rename("effective parameters").to_frame()
+plan = views.plan(profile, PLANS, device=device)
 
 
 # %%
@@ -178,10 +171,8 @@ if profile == "paper":
 # %% tags=["hide-input"]
 records = experiment_records("plug-and-play")
 runs = {name: experiment_runs("plug-and-play", name, records) for name in RECORDED}
-shown = [name for name in RECORDED if (runs[name].get("experiment") == "plug-and-play").any()]
-waiting = [name for name in RECORDED[1:] if name not in shown]
-if waiting:
-    display(Markdown(f"No runs of this chapter are recorded on {', '.join(waiting)} yet."))
+shown = measured_on("plug-and-play", runs)
+views.waiting(RECORDED[1:], shown)
 
 # %% tags=["hide-input"]
 SETTINGS = ["layers", "rows", "hidden_units", "batch_norm", "dropout"]
@@ -234,20 +225,15 @@ for name in shown:
 names = [name for name in BASES if any(cell.split("+")[0] == name for cell in plan["cells"])]
 changes = {"max_epochs": plan["max_epochs"]}
 fresh = full_grid(EMBEDDED, names, plan["seeds"], plan["cells"], plan["rows"], **changes)
-with tempfile.TemporaryDirectory() as folder:
-    made = run_grid(fresh, device=device, root=Path(folder), progress=False)
-recorded = runs[EMBEDDED] if profile != "smoke" else pd.DataFrame()
-views.table(views.made(made, recorded), views.MADE_COLUMNS, "Runs of this build, beside their records.")
+made = run_anew(fresh, device=device)
+beside = views.made(made, runs[EMBEDDED] if plan["rows"] is None else None)
+views.table(beside, views.MADE_COLUMNS, "Runs of this build, beside their records.")
 
 # %% [markdown]
 # ## Claims and verdicts
 
 # %% tags=["hide-input"]
-verdicts = {name: evaluate_claims(runs[name], "plug-and-play", name) for name in shown}
-for name in shown:
-    display(views.table(verdicts[name], views.VERDICT_COLUMNS, f"Verdicts on {name}."))
-for name in shown:
-    display(views.table(verdicts[name], views.TEST_COLUMNS, f"The tests on {name}."))
+verdicts = views.verdicts(runs, "plug-and-play", shown)
 
 # %% [markdown]
 # ## What we saw

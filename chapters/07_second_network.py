@@ -31,18 +31,14 @@ device = "cpu"  # "cuda" runs the grid on a GPU
 dataset = ""  # paper profile: run one data set only, for example "ml-100k"
 
 # %% tags=["hide-input"]
-import tempfile
-from pathlib import Path
 
 import pandas as pd
 from IPython.display import Markdown, display
 
 from ctrlib import load_dataset, views
-from ctrlib.errors import unknown
 from ctrlib.figures import figure_table, scatter
-from ctrlib.lab import Grid, load_records, run_grid
-from ctrlib.lab.claims import evaluate_claims
-from ctrlib.lab.experiments import experiment_records, experiment_runs
+from ctrlib.lab import Grid, load_records, run_anew, run_grid
+from ctrlib.lab.experiments import experiment_records, experiment_runs, measured_on
 from ctrlib.lab.headline import CHOICES, NAME, headline
 from ctrlib.lab.provenance import provenance
 from ctrlib.lab.search import best_search, search_grid
@@ -81,11 +77,8 @@ PLANS = {
     "quick": {"cells": ["T19-lifted"], "seeds": [1], "rows": None, "max_epochs": 100},
     "paper": {"cells": ["T19-lifted"], "seeds": [1], "rows": None, "max_epochs": 100},
 }
-if profile not in PLANS:
-    raise unknown("profile", profile, PLANS)
-plan = PLANS[profile]
 EMBEDDED, RECORDED = "ml-100k", ["frappe_x1", "frappe_x1-rebuilt", "ml-100k"]
-pd.Series({"profile": profile, "device": device, **plan}).map(str).rename("effective parameters").to_frame()
+plan = views.plan(profile, PLANS, device=device)
 
 
 # %%
@@ -121,10 +114,8 @@ if profile == "paper":
 # %% tags=["hide-input"]
 records = experiment_records("second-network")
 runs = {name: experiment_runs("second-network", name, records) for name in RECORDED}
-shown = [name for name in RECORDED if (runs[name].get("experiment") == "second-network").any()]
-waiting = [name for name in RECORDED[1:] if name not in shown]
-if waiting:
-    display(Markdown(f"No runs of this chapter are recorded on {', '.join(waiting)} yet."))
+shown = measured_on("second-network", runs)
+views.waiting(RECORDED[1:], shown)
 
 # %% [markdown]
 # ## One network, two passes, two networks
@@ -199,10 +190,9 @@ for name in shown:
 # %% tags=["hide-input"]
 changes = {"max_epochs": plan["max_epochs"]}
 fresh = full_grid(EMBEDDED, plan["seeds"], plan["cells"], plan["rows"], **changes)
-with tempfile.TemporaryDirectory() as folder:
-    made = run_grid(fresh, device=device, root=Path(folder), progress=False)
-recorded = runs[EMBEDDED] if profile != "smoke" else pd.DataFrame()
-views.table(views.made(made, recorded), views.MADE_COLUMNS, "Runs of this build, beside their records.")
+made = run_anew(fresh, device=device)
+beside = views.made(made, runs[EMBEDDED] if plan["rows"] is None else None)
+views.table(beside, views.MADE_COLUMNS, "Runs of this build, beside their records.")
 
 # %% [markdown]
 # ## Verdicts
@@ -210,11 +200,7 @@ views.table(views.made(made, recorded), views.MADE_COLUMNS, "Runs of this build,
 # The first is the paper's claim in our reading. The others are our own questions, decided by the same rules.
 
 # %% tags=["hide-input"]
-verdicts = {name: evaluate_claims(runs[name], "second-network", name) for name in shown}
-for name in shown:
-    display(views.table(verdicts[name], views.VERDICT_COLUMNS, f"Verdicts on {name}."))
-for name in shown:
-    display(views.table(verdicts[name], views.TEST_COLUMNS, f"The tests on {name}."))
+verdicts = views.verdicts(runs, "second-network", shown)
 
 # %% [markdown]
 # ## What we saw

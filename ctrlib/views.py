@@ -11,7 +11,9 @@ from typing import Any
 
 import pandas as pd
 
+from ctrlib.errors import unknown
 from ctrlib.figures import Table, curves, figure_table, intervals, scatter
+from ctrlib.lab.claims import evaluate_claims
 from ctrlib.lab.provenance import learning_curves
 from ctrlib.lab.records import Record
 from ctrlib.lab.records import frame as record_frame
@@ -171,11 +173,14 @@ def sweep_figure(rows: pd.DataFrame, column: str, title: str, x_title: str, colo
     return scatter(rows, column, "test_auc", "label", **drawn, **titles)  # type: ignore[arg-type]
 
 
-def made(records: Sequence[Record], recorded: pd.DataFrame) -> pd.DataFrame:
-    """Return one row for each run made now, beside the record of the same cell and seed where there is one."""
+def made(records: Sequence[Record], recorded: pd.DataFrame | None) -> pd.DataFrame:
+    """Return one row for each run made now, beside the record of the same cell and seed where there is one.
+
+    recorded: the experiment's runs; None where the runs of now are smaller than any recorded one.
+    """
     now = record_frame(list(records))
     now = now[[name for name in MADE_COLUMNS if name in now]]
-    if recorded.empty:
+    if recorded is None or recorded.empty:
         return now
     stored = recorded[["label", "seed", "test_auc", "test_logloss"]]
     return now.merge(stored, on=["label", "seed"], how="left", suffixes=("", " recorded"))
@@ -199,9 +204,47 @@ def curve_figure(records: Sequence[Record], order: Sequence[str], title: str) ->
     return curves(lines, "epoch", "valid_auc", "run", menu="layer", y_title="validation AUC", title=title)
 
 
+def plan(profile: str, plans: Mapping[str, dict[str, Any]], **parameters: Any) -> dict[str, Any]:
+    """Return a chapter's plan for a profile, after showing it with the other parameters.
+
+    Raises `SettingError` for an unknown profile.
+    """
+    if profile not in plans:
+        raise unknown("profile", profile, plans)
+    chosen = plans[profile]
+    table = pd.Series({"profile": profile, **parameters, **chosen}).map(str).rename("effective parameters").to_frame()
+    _display(table)
+    return chosen
+
+
+def waiting(recorded: Sequence[str], shown: Sequence[str]) -> None:
+    """Say on which data sets nothing is recorded yet."""
+    if missing := [name for name in recorded if name not in shown]:
+        _say(f"No runs of this chapter are recorded on {', '.join(missing)} yet.")
+
+
+def verdicts(runs: Mapping[str, pd.DataFrame], experiment: str, shown: Sequence[str]) -> dict[str, pd.DataFrame]:
+    """Show the verdicts on an experiment's claims on each data set, then how each is tested; return them."""
+    found = {name: evaluate_claims(runs[name], experiment, name) for name in shown}
+    for columns, caption in ((VERDICT_COLUMNS, "Verdicts on {}."), (TEST_COLUMNS, "The tests on {}.")):
+        for name, rows in found.items():
+            _display(table(rows, columns, caption.format(name)))
+    return found
+
+
+def _display(thing: Any) -> None:
+    from IPython.display import display
+
+    display(thing)  # type: ignore[no-untyped-call]
+
+
+def _say(text: str) -> None:
+    from IPython.display import Markdown
+
+    _display(Markdown(text))  # type: ignore[no-untyped-call]
+
+
 def show(figure: Any, caption: str) -> None:
     """Show a figure and, below it, what to see in it."""
-    from IPython.display import Markdown, display
-
     figure.show()
-    display(Markdown(f"*{caption}*"))  # type: ignore[no-untyped-call]
+    _say(f"*{caption}*")

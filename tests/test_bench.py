@@ -151,7 +151,7 @@ def test_latency_covers_every_mode_and_number_of_heads(tmp_path: Path, monkeypat
     monkeypatch.setattr(store, "measurements_dir", lambda: tmp_path)
     monkeypatch.setattr(latency, "SHAPES", {"small": (3, 8, 1, 2)})
     monkeypatch.setattr(latency, "BATCHES", (100,))
-    monkeypatch.setattr(latency, "ROWS_EACH_TURN", 100)
+    monkeypatch.setattr(latency, "MOST_CALLS", 1)
     latency.measure_latency(2, 1)
     table, turns = tables.latency(), tables.latency_runs(100)
     assert len(table) == 12 and len(turns) == 24 and (table["latency"] > 0).all()

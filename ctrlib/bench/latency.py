@@ -18,7 +18,7 @@ SHAPES = {"ML-1M": (7, 16, 1, 4), "iPinYou": (16, 16, 4, 2), "KKBox": (13, 128, 
 HEADS = (1, 2, 4, 8)
 BATCHES = (100, 4096)
 VOCABULARY = 5000
-ROWS_EACH_TURN = 16384
+OPERATIONS_EACH_TURN = 4e10  # multiply-adds of a turn, about a second on two cores
 
 
 def measure_latency(repeats: int, threads: int | None, device: str = "cpu") -> dict[str, Any]:
@@ -40,15 +40,16 @@ def measure_latency(repeats: int, threads: int | None, device: str = "cpu") -> d
                 settings = {"layers": layers, "rows": rows, "heads": heads, "mode": mode, "embedding_dim": width}
                 model = build_model("QNN-alpha", schema, seed=1, batch_norm=True, dropout=0.1, **settings)
                 models[mode, heads] = model.to(device).eval()
+        wide = fields * width
         times: dict[tuple[str, int, int], list[float]] = {}
         for repeat in range(-1, repeats):  # the first turn warms up and does not count
             for (mode, heads), model in models.items():
                 for batch in BATCHES:
-                    seconds = _seconds_each_100(model, ids[:batch])
+                    calls = max(1, round(OPERATIONS_EACH_TURN / (batch * layers * rows * wide * wide)))
+                    seconds = _seconds_each_100(model, ids[:batch], min(calls, MOST_CALLS))
                     if repeat >= 0:
                         times.setdefault((mode, heads, batch), []).append(1e3 * seconds)
         for (mode, heads, batch), values in times.items():
-            wide = fields * width
             found[f"{data}, {mode}, {heads} heads, batch {batch} ({device}, {threads} threads)"] = {
                 "data": data,
                 "mode": mode,
@@ -65,8 +66,7 @@ def measure_latency(repeats: int, threads: int | None, device: str = "cpu") -> d
     return found
 
 
-def _seconds_each_100(model: CTRModel, ids: torch.Tensor) -> float:
-    calls = max(3, ROWS_EACH_TURN // len(ids))
+def _seconds_each_100(model: CTRModel, ids: torch.Tensor, calls: int) -> float:
     with torch.no_grad():
         start = time.perf_counter()
         for _ in range(calls):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import pandas as pd
@@ -54,3 +55,8 @@ def experiment_runs(name: str, dataset: str, records: list[Record] | None = None
     if name == "activation":
         return results(runs, dataset, embedding_regularizer=chosen_strength(runs, dataset))
     return results(runs, dataset)
+
+
+def measured_on(name: str, runs: Mapping[str, pd.DataFrame]) -> list[str]:
+    """Return those data sets of `runs` (data set -> its runs) on which the experiment has runs of its own."""
+    return [data for data, part in runs.items() if not part.empty and (part["experiment"] == name).any()]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import tempfile
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
@@ -79,6 +80,12 @@ def run_grid(
     with _bar(len(todo), grid.experiment, progress) as done:
         _execute(todo, root, device, jobs, threads, backend, done)
     return [read_record(root / run.path) for run in grid.runs]
+
+
+def run_anew(grid: Grid, *, device: str = "cpu") -> list[Record]:
+    """Make every run of the grid, recorded or not, and return the records without keeping them."""
+    with tempfile.TemporaryDirectory() as folder:
+        return run_grid(grid, device=device, root=Path(folder), progress=False)
 
 
 def _execute(
