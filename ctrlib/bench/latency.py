@@ -19,6 +19,7 @@ HEADS = (1, 2, 4, 8)
 BATCHES = (100, 4096)
 VOCABULARY = 5000
 OPERATIONS_EACH_TURN = 4e10  # multiply-adds of a turn, about a second on two cores
+MOST_CALLS = 40
 
 
 def measure_latency(repeats: int, threads: int | None, device: str = "cpu") -> dict[str, Any]:
