@@ -105,8 +105,24 @@ def test_networks_of_an_ensemble_learn_for_themselves_unless_the_loss_compares_t
     assert torch.equal(model.training_loss(ids, labels), self_ensemble_loss(logits, labels))
 
 
+def test_each_network_has_the_gradient_that_it_has_alone() -> None:
+    """So the table's penalty weighs as much as in a network that trains alone."""
+    ids, labels = batch()
+    ensemble = noisy("QNN-alpha-ensemble", dropout=0.0)
+    ensemble.training_loss(ids, labels).backward()
+    alone = build_model("QNN-alpha", SCHEMA, **SMALL, loss="bce", passes=1, dropout=0.0).double()
+    state = ensemble.state_dict()
+    values = {key.replace("trunks.0.", "trunk.").replace("heads.0.", "head."): v for key, v in state.items()}
+    alone.load_state_dict({key: values[key] for key in alone.state_dict()})
+    alone.training_loss(ids, labels).backward()
+    assert torch.allclose(ensemble.embedding.weight.grad, alone.embedding.weight.grad, rtol=1e-12, atol=1e-14)
+    assert torch.allclose(ensemble.heads[0].weight.grad, alone.head.weight.grad, rtol=1e-12, atol=1e-14)
+
+
 def test_settings_are_checked() -> None:
     with pytest.raises(SettingError, match="states"):
         build_model("QNN-alpha-ensemble", SCHEMA, loss="cosine")
+    with pytest.raises(SettingError, match="is odd"):
+        build_model("T19-lifted", SCHEMA, embedding_dim=1, rows=3)
     with pytest.raises(SettingError, match="at least 1"):
         build_model("T19-lifted", SCHEMA, rows=0)

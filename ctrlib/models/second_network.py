@@ -47,6 +47,8 @@ class LiftedLayer(nn.Module):
 
     def __init__(self, width: int, settings: LiftedSettings) -> None:
         super().__init__()
+        if settings.rows * width % 2:
+            raise SettingError(f"The lift is rows * d / 2 wide, but {settings.rows} * {width} is odd. Change rows.")
         lifted = settings.rows * width // 2
         self.up, self.down = nn.Linear(width, lifted), nn.Linear(lifted, width)
         self.norm = nn.BatchNorm1d(lifted) if settings.batch_norm else nn.Identity()
@@ -94,7 +96,10 @@ class EnsembleSettings(QNNAlphaSettings):
 
 
 class Ensemble(CTRModel):
-    r"""Logits (B,) of the mean probability of K whole networks of QNN-alpha's layers."""
+    r"""Logits (B,) of the mean probability of K whole networks of QNN-alpha's layers.
+
+    The networks may have tables of their own, so logits come from ids; `interact` is not defined.
+    """
 
     settings: EnsembleSettings
 
@@ -126,7 +131,15 @@ class Ensemble(CTRModel):
         return torch.logsumexp(F.logsigmoid(logits_KB), 0) - torch.logsumexp(F.logsigmoid(-logits_KB), 0)
 
     def training_loss(self, ids: Tensor, labels: Tensor) -> Tensor:
-        return LOSSES[self.settings.loss](self.network_logits(ids), labels)
+        """Return the loss over the networks, a scalar.
+
+        A mean over K networks would give each one 1/K of the gradient that it has alone. Its table's L2 penalty is
+        not divided, so with tables of their own the gradient is taken K times.
+        """
+        loss = LOSSES[self.settings.loss](self.network_logits(ids), labels)
+        if self.settings.shared_embedding:
+            return loss
+        return loss + (self.settings.passes - 1) * (loss - loss.detach())
 
 
 def build_lifted(name: str, schema: Schema, settings: LiftedSettings) -> LiftedT19:
