@@ -48,17 +48,17 @@ from ctrlib.plane import BOX, EPOCHS, NETWORKS, NOISE, points, train_plane, turn
 # %% [markdown]
 # ## The networks
 #
-# A point $(x_1, x_2)$ is lifted to 20 coordinates by an affine map. Two layers follow, then one affine map to the logit.
+# A point $(u, v)$ is lifted to 20 coordinates by an affine map. Two layers follow, then one affine map to the logit.
 # So a quadratic format sees products of affine features of the point:
 #
 # $$
-# x_0 = A\,(x_1, x_2)^\top + a, \qquad x_{l+1} = \phi(T_l(x_l)), \qquad \hat y = \sigma(w^\top x_2 + b).
+# x_0 = A\,(u, v)^\top + a, \qquad x_{l+1} = \phi(T_l(x_l)), \qquad \hat y = \sigma(w^\top x_2 + b).
 # $$
 #
 # Width, depth, the learning rate of 0.01 and the epochs (500 on the moons, 100 on the circles) are the paper's. It does
 # not say how points enter the network, how many there are or how noisy they are, and no code is published. Our lift,
-# 400 noisy points drawn anew for each seed and full batches are choices. Ours are noisier than the pictures suggest, so that
-# no network is right everywhere.
+# 400 noisy points drawn anew for each seed and full batches are choices. We chose enough noise that no network is
+# right everywhere.
 
 # %% tags=["hide-input"]
 PLANS = {
@@ -310,10 +310,10 @@ def said(shape):
 Markdown("\n\n".join(said(shape) for shape in EPOCHS))
 
 # %% [markdown]
-# **How to read it.** The word *sharp* holds: wherever a ReLU follows a layer, or stands inside it, part of the boundary
-# is a polygon. That says nothing about which boundary is the better one. The two shapes are smooth by construction, so
-# smooth networks have it easy here, and a ReLU network that is trained long on few noisy points carves around single
-# points.
+# **How to read it.** A ReLU makes corners. Between them the boundary of the MLP is straight, that of T19 and DCNv2
+# curved. Whether this makes the MLP sharper by our measure is the verdict above. It says nothing about which boundary is
+# better: the two shapes are smooth by construction, so smooth networks have it easy here, and a ReLU network may fit
+# single noisy points.
 #
 # **How sure are we.** Seeds draw new points and new weights, so the intervals hold for this noise and this number of
 # points; the table at half the noise shows how far they carry. Nothing here speaks about clicks: embeddings have
@@ -339,7 +339,7 @@ Markdown("\n\n".join(said(shape) for shape in EPOCHS))
 # for name, settings in (("MLP", {"post_activation": "relu"}), ("T9", {})):
 #     print(name, train_plane(name, "moons", range(1, 21), noise=0.5, **settings).accuracy.mean())
 # ```
-# The more noise, the more a network that can carve around single points loses to one that cannot.
+# Compare the two gaps: a network that can carve around single points may lose more to noise.
 # ````
 #
 # ## Where the numbers come from

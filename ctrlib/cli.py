@@ -211,9 +211,11 @@ def run_records(options: argparse.Namespace) -> int:
 def run_claims(options: argparse.Namespace) -> int:
     """Print the verdicts that the records give."""
     from ctrlib.lab.claims import evaluate_claims
-    from ctrlib.lab.experiments import experiment_runs
+    from ctrlib.lab.experiments import EXPERIMENTS, experiment_runs
 
     runs = experiment_runs(options.experiment, options.dataset)
+    if not EXPERIMENTS[options.experiment].recorded:
+        raise RecordError(f"{options.experiment} leaves no run records; its chapter computes its verdicts.")
     if runs.empty:
         raise RecordError(
             f"No run of {options.experiment} on {options.dataset} is recorded. "

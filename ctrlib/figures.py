@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from ctrlib.errors import CtrlibError, unknown
+from ctrlib.errors import CtrlibError, SettingError, unknown
 
 try:
     import plotly.graph_objects as go
@@ -327,9 +327,15 @@ def boundaries(
 
     panels: title of a panel -> name of a frame -> probabilities (G, G) from -box to box, one row for each second
     coordinate. All panels have the same frames: a slider with the caption `slider` goes through them, or with `menu`
-    a list picks one. points: title of a panel -> columns x, y, label of the points drawn on it.
+    a list picks one. points: title of a panel -> columns x, y, label of the points drawn on it, two labels at most.
+    Raises `SettingError` without panels, for panels of different frames, and for points of a panel that is not there.
     """
-    names = list(next(iter(panels.values())))
+    names = list(next(iter(panels.values()), []))
+    if not names or any(list(frames) != names for frames in panels.values()):
+        raise SettingError("boundaries needs panels, each with the same frames in the same order.")
+    for title in points or {}:
+        if title not in panels:
+            raise unknown("panel", title, panels)
     rows = -(-len(panels) // columns)
     columns = min(columns, len(panels))
     gap = 0.06 / rows + 0.04
@@ -347,7 +353,8 @@ def boundaries(
     for number, title in enumerate(panels):
         dotted = (points or {}).get(title, pd.DataFrame({"label": []}))
         for kind, (_, part) in enumerate(_groups(dotted, "label")):
-            dots = {"symbol": SYMBOLS[kind], "size": 4, "color": "#222222", "opacity": 0.45 + 0.25 * kind}
+            symbol, opacity = (SYMBOLS[0], 0.45) if kind == 0 else (SYMBOLS[1], 0.7)
+            dots = {"symbol": symbol, "size": 4, "color": "#222222", "opacity": opacity}
             marks = go.Scatter(x=part["x"], y=part["y"], mode="markers", marker=dots, hoverinfo="skip")
             figure.add_trace(marks, number // columns + 1, number % columns + 1)
     shown = [[frames[name].round(3) for frames in panels.values()] for name in names]

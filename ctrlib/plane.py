@@ -22,8 +22,10 @@ from numpy.typing import NDArray
 from sklearn.datasets import make_circles, make_moons
 from torch import Tensor, nn
 
+from ctrlib import seeds
 from ctrlib.errors import SettingError, unknown
 from ctrlib.layers import Dropout, activation
+from ctrlib.layers.dropout import kept, kept_scale, random_words
 from ctrlib.losses import LOSSES
 from ctrlib.neurons import FORMATS, NeuronFormat
 
@@ -33,6 +35,8 @@ EPOCHS = {"moons": 500, "circles": 100}  # as in the paper
 NOISE = {"moons": 0.25, "circles": 0.15}
 BOX = 2.2  # the plane is looked at from -BOX to BOX in both coordinates
 NETWORKS = (*FORMATS, "DCNv2")
+PLANE_LOSSES = [name for name in LOSSES if name != "tri-bce"]
+"""Losses that are a mean over points, so that many seeds can be summed up in one; Tri-BCE weighs by a batch's mean."""
 
 
 @dataclass(frozen=True)
@@ -48,10 +52,12 @@ class PlaneSettings:
     learning_rate: float = 1e-2
 
     def __post_init__(self) -> None:
-        if self.loss not in LOSSES:
-            raise unknown("loss", self.loss, LOSSES)
+        if self.loss not in PLANE_LOSSES:
+            raise unknown("loss of networks in the plane", self.loss, PLANE_LOSSES)
         if self.width < 2 or self.layers < 1 or self.passes < 1:
             raise SettingError("width must be at least 2, layers and passes at least 1.")
+        if self.loss != "bce" and self.passes < 2:
+            raise SettingError(f"Loss '{self.loss}' compares passes: set passes to 2 or more.")
 
 
 def points(shape: str, seed: int, count: int = 400, noise: float | None = None) -> tuple[Tensor, Tensor]:
@@ -89,6 +95,20 @@ class Maps(nn.Module):
         return torch.baddbmm(self.bias, x, self.weight)
 
 
+class SeedDropout(Dropout):
+    """Dropout of x (S, N, w) in which every seed's masks come from a stream of its own."""
+
+    def __init__(self, rate: float, numbers: Sequence[int]) -> None:
+        super().__init__(rate)
+        self.streams = [seeds.stream(number, "plane-dropout") for number in numbers]
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.training or self.dropped_levels == 0:
+            return x
+        words = torch.stack([random_words(x.shape[1:], x.device, stream) for stream in self.streams])
+        return x * kept(words, self.dropped_levels, x.dtype) * kept_scale(self.dropped_levels)
+
+
 class Forms(nn.Module):
     """One bilinear form for each seed: x (S, N, w) -> (S, N, w)."""
 
@@ -98,10 +118,11 @@ class Forms(nn.Module):
         self.bias = nn.Parameter(torch.zeros(seeds, 1, width))
 
     def reset(self, generators: Sequence[torch.Generator]) -> None:
-        """Give every seed's tensor uniform values within 1/sqrt(w)."""
+        """Give every seed's tensor and bias uniform values within 1/sqrt(w)."""
         bound = 1.0 / math.sqrt(self.weight.shape[1])
-        for weight, generator in zip(self.weight, generators, strict=True):
+        for weight, bias, generator in zip(self.weight, self.bias, generators, strict=True):
             nn.init.uniform_(weight, -bound, bound, generator=generator)
+            nn.init.uniform_(bias, -bound, bound, generator=generator)
 
     def forward(self, x: Tensor, same: Tensor) -> Tensor:
         halves = torch.bmm(x, self.weight.flatten(2)).unflatten(2, self.weight.shape[2:])
@@ -129,12 +150,16 @@ class PlaneLayer(nn.Module):
 class PlaneNetwork(nn.Module):
     """S networks of one kind; points (S, N, 2) -> logits (S, N). "DCNv2" puts an MLP beside cross layers."""
 
-    def __init__(self, name: str, seeds: Sequence[int], settings: PlaneSettings) -> None:
+    def __init__(self, name: str, numbers: Sequence[int], settings: PlaneSettings) -> None:
         super().__init__()
         if name not in NETWORKS:
             raise unknown("network", name, NETWORKS)
+        if not numbers:
+            raise SettingError("No seed is given. Give at least one, for example [1].")
+        if name == "DCNv2" and settings.post_activation != "none":
+            raise SettingError("DCNv2 has a ReLU in its MLP and none in its cross layers; leave post_activation out.")
         self.name, self.settings = name, settings
-        count, width = len(seeds), settings.width
+        count, width = len(numbers), settings.width
         self.lift = Maps(count, 2, width)
         parts = ("CrossNetV2", "MLP") if name == "DCNv2" else (name,)
         self.stacks = nn.ModuleList(
@@ -142,9 +167,9 @@ class PlaneNetwork(nn.Module):
         )
         own = ["none", "relu"] if name == "DCNv2" else [settings.post_activation]
         self.activations = nn.ModuleList(activation(name) for name in own)
-        self.dropout = Dropout(settings.dropout)
+        self.dropout = SeedDropout(settings.dropout, numbers)
         self.head = Maps(count, width * len(parts), 1)
-        generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+        generators = [seeds.stream(number, "plane-weights") for number in numbers]
         for module in self.modules():
             if isinstance(module, (Maps, Forms)):
                 module.reset(generators)
@@ -172,7 +197,10 @@ class PlaneNetwork(nn.Module):
 
 @dataclass(frozen=True)
 class PlaneResult:
-    """accuracy: (S,) on fresh points. frames: epoch -> logits (G, G) of the first seed on the grid, row by row."""
+    """name, shape: as asked for. network: of all seeds, at the end of training. accuracy: (S,) on fresh points.
+
+    frames: epoch -> logits (G, G) of the first seed on the grid, one row for each second coordinate.
+    """
 
     name: str
     shape: str
@@ -191,7 +219,7 @@ def grid(size: int) -> Tensor:
 def train_plane(
     name: str,
     shape: str,
-    seeds: Sequence[int],
+    numbers: Sequence[int],
     *,
     epochs: int | None = None,
     frames: Sequence[int] = (),
@@ -200,23 +228,24 @@ def train_plane(
     noise: float | None = None,
     **settings: Any,
 ) -> PlaneResult:
-    """Train one network for each seed on its own draw of the shape and score it on fresh points.
+    """Train one network for each seed in `numbers` on its own draw of the shape and score it on fresh points.
 
     frames: epochs after which the first seed's logits on the grid are kept, 0 for the start. Raises `SettingError`
-    for an unknown network, shape or setting.
+    for an unknown network, shape or setting, and for a frame after the last epoch.
     """
     known = PlaneSettings.__dataclass_fields__
     for setting in settings:
         if setting not in known:
             raise unknown("setting", setting, known)
     chosen = PlaneSettings(**settings)
-    network = PlaneNetwork(name, seeds, chosen)
-    network.dropout.generator = torch.Generator().manual_seed(seeds[0])
-    drawn = [points(shape, seed, noise=noise) for seed in seeds]
+    network = PlaneNetwork(name, numbers, chosen)
+    drawn = [points(shape, seed, noise=noise) for seed in numbers]
     x_SN2, y_SN = (torch.stack([pair[k] for pair in drawn]) for k in (0, 1))
     optimiser = torch.optim.Adam(network.parameters(), lr=chosen.learning_rate)
     plane, kept = grid(frame_size), {}
     last = EPOCHS[shape] if epochs is None else epochs
+    if late := [epoch for epoch in frames if epoch > last]:
+        raise SettingError(f"Frames after epochs {late} are asked for, but training ends after {last}.")
     for epoch in range(last + 1):
         if epoch in frames:
             kept[epoch] = _heights(network.only(0).logits, plane)
@@ -224,10 +253,10 @@ def train_plane(
             optimiser.zero_grad()
             logits = torch.stack([network(x_SN2).flatten() for _ in range(chosen.passes)])
             # The loss is a mean over all points of all seeds; times S each seed has the gradient of its own mean.
-            (len(seeds) * LOSSES[chosen.loss](logits, y_SN.flatten())).backward()
+            (len(numbers) * LOSSES[chosen.loss](logits, y_SN.flatten())).backward()
             optimiser.step()
     network.eval()
-    fresh = [points(shape, 1_000_000 + seed, test_points, noise) for seed in seeds]
+    fresh = [points(shape, 1_000_000 + seed, test_points, noise) for seed in numbers]
     with torch.no_grad():
         right = (network(torch.stack([x for x, _ in fresh])) > 0) == torch.stack([y for _, y in fresh]).bool()
     return PlaneResult(name, shape, network, right.double().mean(dim=1).numpy(), kept)
@@ -287,9 +316,10 @@ def turning(logits: Logits, *, step: float = 0.02, size: int = 161) -> Turning:
 
 
 def _equal_steps(line: Array, step: float) -> Array:
-    """Return stops along a polyline (P, 2), `step` apart."""
+    """Return stops along a polyline (P, 2), both ends among them, at most `step` apart."""
     walked = np.insert(np.cumsum(np.linalg.norm(np.diff(line, axis=0), axis=1)), 0, 0.0)
-    at = np.arange(0.0, walked[-1], step)
+    steps = max(2, math.ceil(walked[-1] / step))
+    at = np.linspace(0.0, walked[-1], steps + 1)  # both ends: a closed line comes back to its first stop
     return np.stack([np.interp(at, walked, line[:, k]) for k in (0, 1)], axis=1)
 
 

@@ -52,7 +52,7 @@ GAP_COLUMNS: Columns = {
     "left_mean": ("AUC without", ".4f"),
     "right_mean": ("AUC with", ".4f"),
 }
-AGAINST_COLUMNS: Columns = {
+AGAINST_COLUMNS: dict[str, tuple[str, str]] = {
     "name": ("network", ""),
     "test_auc": ("AUC %", ".2f"),
     "test_auc_half": ("±", ".2f"),
@@ -151,6 +151,12 @@ def _percent(cells: pd.DataFrame) -> pd.DataFrame:
     return found
 
 
+def comparison(rows: pd.DataFrame, caption: str, extra: Columns | None = None) -> Table:
+    """Return the table of `against`, with `extra` columns behind its own."""
+    note = "AUC is the mean over all seeds of a cell; a difference is over the seeds that both cells have."
+    return table(rows, AGAINST_COLUMNS | dict(extra or {}), f"{caption} {note}")
+
+
 def against_figure(rows: pd.DataFrame, reference: str, title: str) -> Any:
     """Draw the paired differences of `against`, in the order of its rows; the dashed line is the reference."""
     rows = rows.dropna(subset="difference")
@@ -228,7 +234,8 @@ def verdicts(runs: Mapping[str, pd.DataFrame], experiment: str, shown: Sequence[
     found = {name: evaluate_claims(runs[name], experiment, name) for name in shown}
     for columns, caption in ((VERDICT_COLUMNS, "Verdicts on {}."), (TEST_COLUMNS, "The tests on {}.")):
         for name, rows in found.items():
-            _display(table(rows, columns, caption.format(name)))
+            empty = [column for column in ("paper_effect",) if rows[column].isna().all()]
+            _display(table(rows.drop(columns=empty), columns, caption.format(name)))
     return found
 
 

@@ -136,7 +136,7 @@ def test_every_case_can_be_built() -> None:
 def test_measurements_become_frames(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(store, "measurements_dir", lambda: tmp_path)
     assert tables.steps().empty and tables.peers().empty and tables.ladder().empty
-    assert list(tables.origins()["device"]) == ["none"] * 3
+    assert list(tables.origins()["device"]) == ["none"] * 4
     where: dict[str, Any] = {"device": "cpu", "device_name": "P", "threads": 2, "versions": {"torch": "2"}}
     batch = {
         name: {"median": 8.0 / (k + 1), "min": 1.0, "max": 9.0, "repeats": 5} for k, name in enumerate(ladder.RUNGS)
@@ -153,7 +153,7 @@ def test_latency_covers_every_mode_and_number_of_heads(tmp_path: Path, monkeypat
     monkeypatch.setattr(latency, "BATCHES", (100,))
     monkeypatch.setattr(latency, "MOST_CALLS", 1)
     latency.measure_latency(2, 1)
-    table, turns = tables.latency(), tables.latency_runs(100)
+    table, turns = tables.latency(), tables.latency_runs(100, 1)
     assert len(table) == 12 and len(turns) == 24 and (table["latency"] > 0).all()
     work = table.set_index(["mode", "heads"])["multiply_adds"]
     assert work["written", 4] * 4 == work["released", 4] == work["aligned", 8] == 2 * 24 * 24

@@ -39,6 +39,7 @@ def test_fit_on_a_table_of_ones_own(clicks: Path, capsys: pytest.CaptureFixture[
         (["book", "--profile", "papers"], "Did you mean 'paper'"),
         (["records", "verify"], "No completed record"),
         (["claims"], "No run of activation on ml-100k is recorded"),
+        (["claims", "boundaries"], "leaves no run records"),
         (["claims", "activations"], "Did you mean 'activation'"),
         (["bench", "steps", "row"], "Did you mean 'rows'"),
         (["bench", "peers", "DCNv"], "Did you mean 'DCNv2'"),

@@ -94,6 +94,11 @@ def test_boundaries_have_a_frame_for_each_moment_or_an_entry_of_the_menu() -> No
     assert drawn.data[0].z.tolist() == np.eye(3).tolist(), "the last moment is shown first"
     assert [trace.type for trace in drawn.data] == ["contour", "contour", "scatter", "scatter"]
     assert len(drawn.layout.sliders[0].steps) == 2 and drawn.layout.xaxis.range == (-2.0, 2.0)
+    for wrong in ({}, {"a": moments, "b": {"0": np.zeros((3, 3))}}):
+        with pytest.raises(SettingError, match="same frames"):
+            boundaries(wrong, 2.0)
+    with pytest.raises(SettingError, match="panel"):
+        boundaries({"a": moments}, 2.0, points={"c": dots})
     listed = boundaries({"a": moments}, 2.0, menu=True)
     assert [button.label for button in listed.layout.updatemenus[0].buttons] == ["0", "5"]
     assert listed.data[0].z.tolist() == np.zeros((3, 3)).tolist() and not listed.frames

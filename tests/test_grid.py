@@ -16,7 +16,7 @@ import pytest
 
 from ctrlib.data import CTRDataset
 from ctrlib.errors import RecordError, SettingError
-from ctrlib.lab import Grid, frame, load_records, run_grid, runner, verify
+from ctrlib.lab import Grid, frame, load_records, run_anew, run_grid, runner, verify
 from ctrlib.lab.records import read_record
 from ctrlib.lab.search import results, search_table
 from ctrlib.train import Protocol
@@ -102,6 +102,20 @@ def test_a_record_from_before_a_setting_existed_is_that_of_the_default(on_tiny: 
     path.write_text(json.dumps(record))
     with pytest.raises(SettingError, match="recorded with another settings"):
         run(grid(), tmp_path)
+
+
+def test_runs_made_anew_neither_use_nor_touch_the_grid_s_checkpoints(
+    on_tiny: CTRDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CTRLIB_CACHE", str(tmp_path / "cache"))
+    first = grid().runs[0]
+    left = runner.checkpoints_dir() / first.path.with_suffix(".pt")
+    left.parent.mkdir(parents=True)
+    left.write_text("of another process")
+    monkeypatch.setattr("os.cpu_count", lambda: 1)
+    made = run_anew(grid())
+    assert left.read_text() == "of another process"
+    assert [r["test"] for r in made] == [r["test"] for r in run(grid(), tmp_path / "records")]
 
 
 def test_a_damaged_record_is_kept_and_its_run_made_again(

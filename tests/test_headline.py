@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytest
 
 from ctrlib.errors import RecordError, SettingError
-from ctrlib.lab import headline as rooms
 from ctrlib.lab.experiments import EXPERIMENTS, experiment_records, experiment_runs
 from ctrlib.lab.headline import headline, headline_search, variants
-from ctrlib.lab.search import best_search, draw_settings, search_grid
+from ctrlib.lab.search import best_search, draw_settings, search_grid, searched
 from ctrlib.paths import root
 from ctrlib.train import Protocol
 
@@ -56,7 +57,7 @@ def test_the_best_is_chosen_on_validation_rows() -> None:
     records = [record("search:a", 0.8, 0.7), record("search:a", 0.7, 0.9), record("search:b", 0.9, 0.9)]
     records.append({"label": "search:a", "dataset": "toy", "status": "failed"})
     assert best_search(records, "a", "toy") is records[0]
-    with pytest.raises(RecordError, match="No search run of c on toy"):
+    with pytest.raises(RecordError, match="No completed search run of c on toy"):
         best_search(records, "c", "toy")
 
 
@@ -73,24 +74,41 @@ def test_frappe_has_the_settings_of_the_authors_log() -> None:
     assert len(headline_search("frappe_x1-rebuilt")) == 0
 
 
-def test_elsewhere_the_recorded_search_decides(monkeypatch: pytest.MonkeyPatch) -> None:
-    searched = experiment_records("qnn-alpha", "ml-100k")
+def test_elsewhere_the_recorded_search_decides(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     grid = headline_search("ml-100k")
-    paths = {run.settings["layers"] * 100 + run.settings["rows"] for run in grid.runs}
+    records = searched(grid)
+    best = max(range(len(grid)), key=lambda k: records[k]["valid"]["auc"])
     found = headline("ml-100k")
-    assert found.settings["layers"] * 100 + found.settings["rows"] in paths
-    best = max(r["valid"]["auc"] for r in searched if r["label"] == "search:QNN-alpha")
-    chosen = next(r for r in searched if r["label"].startswith("search") and r["valid"]["auc"] == best)
-    assert found.settings == chosen["settings"] and found.protocol == Protocol(**chosen["protocol"])
-    monkeypatch.setattr(rooms, "load_records", lambda *names: [])
-    with pytest.raises(RecordError, match="No search run of QNN-alpha"):
+    assert found.protocol == grid.runs[best].protocol
+    assert found.settings == grid.runs[best].full_settings
+    monkeypatch.setenv("CTRLIB_RECORDS", str(tmp_path))
+    with pytest.raises(RecordError, match="12 of 12 runs of this search are not recorded"):
         headline("ml-100k")
+    part = tmp_path / grid.runs[0].path
+    part.parent.mkdir(parents=True)
+    part.write_text(json.dumps(records[0]))
+    with pytest.raises(RecordError, match="11 of 12 runs"):
+        headline("ml-100k")
+
+
+def test_a_cell_of_two_settings_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    default = headline("ml-100k")
+    source = next(r for r in experiment_records("qnn-alpha", "ml-100k") if r["label"] == "hadamard")
+    monkeypatch.setenv("CTRLIB_RECORDS", str(tmp_path))
+    for seed, rows in ((1, 1), (2, 2)):
+        path = tmp_path / "qnn-alpha" / "ml-100k" / f"cell-{rows}" / f"seed-{seed}.json"
+        path.parent.mkdir(parents=True)
+        path.write_text(json.dumps(source | {"seed": seed, "settings": default.settings | {"rows": rows}}))
+    with pytest.raises(RecordError, match=r"'hadamard' differ in settings\.rows"):
+        experiment_runs("qnn-alpha", "ml-100k")
 
 
 def test_a_variant_that_changes_nothing_is_left_out() -> None:
     default = headline("frappe_x1-rebuilt")
     cells = variants(default, {"same": {"rows": 13, "product": True}, "other": {"rows": 4}, "loss": {"passes": 3}})
     assert list(cells) == ["other", "loss"]
+    with pytest.raises(SettingError, match="Did you mean 'rows'"):
+        variants(default, {"typo": {"row": 1}})
     assert cells["other"] == ("QNN-alpha", default.settings | {"rows": 4})
 
 

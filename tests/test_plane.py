@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -32,9 +34,10 @@ def test_each_seed_s_layer_is_that_of_the_click_models(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["MLP", "T19", "T2", "DCNv2"])
-def test_a_seed_ends_where_it_ends_alone(name: str) -> None:
-    together = train_plane(name, "moons", [3, 5], epochs=15)
-    alone = train_plane(name, "moons", [5], epochs=15)
+@pytest.mark.parametrize("noisy", [{}, {"dropout": 0.2}, {"dropout": 0.2, "loss": "self-ensemble", "passes": 2}])
+def test_a_seed_ends_where_it_ends_alone(name: str, noisy: dict[str, Any]) -> None:
+    together = train_plane(name, "moons", [3, 5], epochs=15, **noisy)
+    alone = train_plane(name, "moons", [5], epochs=15, **noisy)
     plane = torch.randn(9, 2, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     apart = together.network.only(1).logits(plane) - alone.network.only(0).logits(plane)
     assert apart.abs().max() < 1e-4  # products of another shape round differently
@@ -78,11 +81,12 @@ def test_turning_of_known_lines() -> None:
     assert found.length == pytest.approx(2 * np.pi, rel=0.02)
     assert found.per_length == pytest.approx(1.0, rel=0.01)
     assert found.concentration == pytest.approx(0.1, abs=0.005)
-    corners = turning(square)
-    assert corners.length == pytest.approx(8.0, rel=0.02)
-    # Four right angles; the walk may begin in one of them and then sees three.
-    assert corners.per_length * corners.length == pytest.approx(2 * np.pi, rel=0.26)
-    assert corners.concentration == pytest.approx(1.0, abs=1e-6)
+    for angle in (0.0, 0.3):
+        rotation = torch.tensor([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+        corners = turning(lambda x, r=rotation: square(x @ r))
+        assert corners.length == pytest.approx(8.0, rel=0.02)
+        assert corners.per_length * corners.length == pytest.approx(2 * np.pi, rel=0.01), "four right angles"
+        assert corners.concentration == pytest.approx(1.0, abs=1e-6)
 
 
 def test_no_boundary_has_no_figures() -> None:
@@ -105,4 +109,14 @@ def test_unknown_names_and_settings() -> None:
         train_plane("T9", "moon", [1])
     with pytest.raises(SettingError, match="width"):
         train_plane("T9", "moons", [1], widht=3)
+    with pytest.raises(SettingError, match="compares passes"):
+        train_plane("T9", "moons", [1], loss="self-ensemble")
+    with pytest.raises(SettingError, match="tri-bce"):
+        train_plane("T9", "moons", [1], loss="tri-bce", passes=2)
+    with pytest.raises(SettingError, match="post_activation"):
+        train_plane("DCNv2", "moons", [1], post_activation="relu")
+    with pytest.raises(SettingError, match="No seed"):
+        train_plane("T9", "moons", [])
+    with pytest.raises(SettingError, match="ends after 3"):
+        train_plane("T9", "moons", [1], epochs=3, frames=[7])
     assert "DCNv2" in NETWORKS

@@ -26,7 +26,7 @@ def measure_latency(repeats: int, threads: int | None, device: str = "cpu") -> d
     """Measure every shape, mode and number of heads in turn, `repeats` times; write data/measurements/latency.json.
 
     A figure is the time of forward passes without gradients, embedding look-up included, for each 100 rows, in
-    milliseconds. Within a repeat all cases take turns, so that a drift of the machine meets all of them.
+    milliseconds. All cases of one shape take turns, so that a drift of the machine meets all of them.
     """
     threads = checked_threads(repeats, threads)
     torch.set_num_threads(threads)

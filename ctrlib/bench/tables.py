@@ -55,21 +55,23 @@ def steps(device: str = "cpu") -> pd.DataFrame:
 
 
 def latency(device: str = "cpu") -> pd.DataFrame:
-    """Return one row for each measured latency: data, mode, heads, batch, milliseconds for each 100 rows, and sizes."""
+    """Return one row for each measured latency: data, mode, heads, batch, threads, milliseconds per 100 rows, sizes."""
     rows = []
     for found in measurement("latency").values():
         if found["environment"]["device"].split(":")[0] == device:
             time = found["latency_ms"]
             row = {key: found[key] for key in ("data", "mode", "heads", "batch", "multiply_adds", "parameters")}
+            row["threads"] = found["environment"]["threads"]
             rows.append(row | {"latency": time["median"], "low": time["min"], "high": time["max"]})
     return pd.DataFrame(rows)
 
 
-def latency_runs(batch: int, device: str = "cpu") -> pd.DataFrame:
+def latency_runs(batch: int, threads: int, device: str = "cpu") -> pd.DataFrame:
     """Return one row for each case and turn, as claims read it: label "MODE.HEADS", seed (the turn), latency in ms."""
     rows = []
     for found in measurement("latency").values():
-        if found["environment"]["device"].split(":")[0] == device and found["batch"] == batch:
+        where = found["environment"]
+        if (where["device"].split(":")[0], where["threads"], found["batch"]) == (device, threads, batch):
             label = f"{found['mode']}.{found['heads']}"
             case = {"experiment": "latency", "dataset": found["data"], "label": label, "status": "completed"}
             rows += [case | {"seed": turn, "latency": value} for turn, value in enumerate(found["turns_ms"], start=1)]
@@ -121,7 +123,7 @@ def ladder() -> pd.DataFrame:
 def origins() -> pd.DataFrame:
     """Return where the figures come from: file, measurements, devices, threads, versions, commits."""
     rows = []
-    for file in ("steps", "peers", "ladder"):
+    for file in ("steps", "peers", "ladder", "latency"):
         found = measurement(file)
         entries = [found] if file == "ladder" and found else list(found.values())
         environments = [entry["environment"] for entry in entries]

@@ -16,7 +16,7 @@ from ctrlib.data import DATASETS
 from ctrlib.errors import CtrlibError, DataError, DeviceError, RecordError, SettingError, unknown
 from ctrlib.lab.records import Record, read_record, set_aside, write_record
 from ctrlib.lab.run import Run
-from ctrlib.lab.runner import make_record, record_epochs
+from ctrlib.lab.runner import checkpoints_dir, make_record, record_epochs
 from ctrlib.models import MODELS
 from ctrlib.paths import records_dir
 from ctrlib.train import Protocol
@@ -62,13 +62,15 @@ def run_grid(
     backend: str = "loky",
     progress: bool = True,
     root: Path | None = None,
+    resume: bool = True,
 ) -> list[Record]:
     """Make every run that is not recorded yet and return the records of all runs of the grid.
 
     jobs: runs side by side; by default one for each core on a CPU, since these runs are small and one thread
     each is faster than all cores for one, and one on a GPU. Several on a GPU share it as streams of one process, an
     epoch of each in turn, and give the same bits as alone. backend: any of joblib's, so a Ray or Dask cluster
-    works. Finished runs stay when the grid is interrupted. A failed run is recorded as such and not tried again;
+    works. resume: go on from the checkpoint of a run that was cut off. Finished runs stay when the grid is
+    interrupted. A failed run is recorded as such and not tried again;
     a damaged record is set aside under another name and its run made anew. Raises `SettingError` before the first
     run for a model or setting that does not exist.
     """
@@ -78,27 +80,34 @@ def run_grid(
     if jobs is None:
         jobs = 1 if device.startswith("cuda") else max(1, (os.cpu_count() or 1) // threads)
     with _bar(len(todo), grid.experiment, progress) as done:
-        _execute(todo, root, device, jobs, threads, backend, done)
+        _execute(todo, root, device, jobs, threads, backend, checkpoints_dir() if resume else None, done)
     return [read_record(root / run.path) for run in grid.runs]
 
 
 def run_anew(grid: Grid, *, device: str = "cpu") -> list[Record]:
-    """Make every run of the grid, recorded or not, and return the records without keeping them."""
+    """Make every run of the grid from its start, recorded or not, and return the records without keeping them."""
     with tempfile.TemporaryDirectory() as folder:
-        return run_grid(grid, device=device, root=Path(folder), progress=False)
+        return run_grid(grid, device=device, root=Path(folder), progress=False, resume=False)
 
 
 def _execute(
-    todo: list[Run], root: Path, device: str, jobs: int, threads: int, backend: str, done: Callable[[int], None]
+    todo: list[Run],
+    root: Path,
+    device: str,
+    jobs: int,
+    threads: int,
+    backend: str,
+    checkpoints: Path | None,
+    done: Callable[[int], None],
 ) -> None:
     """Make the runs, here or side by side; tell `done` how many are finished."""
     if jobs == 1:
         for count, run in enumerate(todo, start=1):
-            record_run(run, root, device, threads)
+            record_run(run, root, device, threads, checkpoints)
             done(count)
         return
     if device.startswith("cuda"):
-        for count, (run, record) in enumerate(interleaved(todo, device, jobs, threads), start=1):
+        for count, (run, record) in enumerate(interleaved(todo, device, jobs, threads, checkpoints), start=1):
             write_record(root / run.path, record)
             done(count)
         return
@@ -108,10 +117,12 @@ def _execute(
         def print_progress(self) -> None:  # joblib calls it after every task, whatever the backend
             done(self.n_completed_tasks)
 
-    Pool(n_jobs=jobs, backend=backend)(delayed(record_run)(run, root, device, threads) for run in todo)
+    Pool(n_jobs=jobs, backend=backend)(delayed(record_run)(run, root, device, threads, checkpoints) for run in todo)
 
 
-def interleaved(runs: Iterable[Run], device: str, jobs: int, threads: int = 1) -> Iterator[tuple[Run, Record]]:
+def interleaved(
+    runs: Iterable[Run], device: str, jobs: int, threads: int = 1, checkpoints: Path | None = None
+) -> Iterator[tuple[Run, Record]]:
     """Make `jobs` runs at a time in this process and yield each one with its record as it ends.
 
     Each run has a stream of its own. While the processor waits for the results of one run's epoch, the device works
@@ -122,7 +133,8 @@ def interleaved(runs: Iterable[Run], device: str, jobs: int, threads: int = 1) -
     active: list[tuple[Run, Generator[None, None, Record], AbstractContextManager[Any]]] = []
     while True:
         for run in itertools.islice(waiting, 0 if problem else jobs - len(active)):
-            active.append((run, record_epochs(run, device=device, threads=threads), _stream(device)))
+            epochs = record_epochs(run, device=device, threads=threads, checkpoints=checkpoints)
+            active.append((run, epochs, _stream(device)))
         if not active and problem:
             raise problem
         if not active:
@@ -149,11 +161,13 @@ def _stream(device: str) -> AbstractContextManager[Any]:
     return torch.cuda.stream(torch.cuda.Stream(device))
 
 
-def record_run(run: Run, root: Path, device: str = "cpu", threads: int = 1) -> Path:
+def record_run(
+    run: Run, root: Path, device: str = "cpu", threads: int = 1, checkpoints: Path | None = None
+) -> Path:
     """Make one run, write its record under `root`, and return the record's path."""
     path = root / run.path
     if not path.exists():
-        write_record(path, make_record(run, device=device, threads=threads))
+        write_record(path, make_record(run, device=device, threads=threads, checkpoints=checkpoints))
     return path
 
 

@@ -6,14 +6,14 @@ Where the authors publish a run log, its settings; elsewhere those that a record
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
 from ctrlib.errors import RecordError
 from ctrlib.lab.grid import Cell, Grid
-from ctrlib.lab.records import load_records
-from ctrlib.lab.search import best_search, search_grid
+from ctrlib.lab.search import best_search, search_grid, searched
 from ctrlib.lab.tables import papers_table
+from ctrlib.models.base import checked
 from ctrlib.models.qnn_alpha import QNNAlphaSettings
 from ctrlib.train import Protocol
 
@@ -47,27 +47,26 @@ def headline_search(dataset: str) -> Grid:
 
 
 def headline(dataset: str) -> Headline:
-    """Return QNN-alpha's settings on a data set. Raises `RecordError` where neither a log nor a search is at hand."""
+    """Return QNN-alpha's settings on a data set. Raises `RecordError` without a log and a whole search."""
     if dataset in LOGS:
         return _logged(dataset)
-    record = best_search(load_records(EXPERIMENT, dataset), NAME, dataset)
+    record = best_search(searched(headline_search(dataset)), NAME, dataset)
     return Headline(dict(record["settings"]), Protocol(**record["protocol"]), "a search on validation rows")
 
 
 def variants(default: Headline, changes: Mapping[str, Mapping[str, Any]]) -> dict[str, Cell]:
     """Return a cell for every label: QNN-alpha at its chosen settings with the changes of that label.
 
-    A label whose changes change nothing is left out: its runs are those of QNN-alpha itself.
+    A label whose changes change nothing is left out: its runs are those of QNN-alpha itself. Raises `SettingError`
+    for a setting that QNN-alpha does not have.
     """
-    cells: dict[str, Cell] = {}
-    for label, change in changes.items():
-        settings = {**default.settings, **change}
-        if any(default.settings.get(name, _DEFAULTS[name]) != value for name, value in change.items()):
-            cells[label] = (NAME, settings)
-    return cells
-
-
-_DEFAULTS = {f.name: f.default for f in fields(QNNAlphaSettings)}
+    unchanged = checked(QNNAlphaSettings, NAME, default.settings)
+    changed = {label: {**default.settings, **change} for label, change in changes.items()}
+    return {
+        label: (NAME, settings)
+        for label, settings in changed.items()
+        if checked(QNNAlphaSettings, NAME, settings) != unchanged
+    }
 
 
 def _logged(dataset: str) -> Headline:

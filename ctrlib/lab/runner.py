@@ -28,21 +28,29 @@ from ctrlib.train.fit import checked_device, drained, fit_epochs
 VERSIONS = ("torch", "numpy", "pandas", "scikit-learn", "numba")  # the last is optional
 
 
-def make_record(run: Run, *, device: str = "cpu", threads: int = 1) -> Record:
+def checkpoints_dir() -> Path:
+    """Return the folder in which runs of a grid leave their checkpoints, to go on after they were cut off."""
+    return cache_dir() / "checkpoints"
+
+
+def make_record(run: Run, *, device: str = "cpu", threads: int = 1, checkpoints: Path | None = None) -> Record:
     """Train and score one run; return its record, with status "failed" and the reason when training broke down.
 
-    Other errors, of data, device or disk, are raised: they are not a property of the run.
+    checkpoints: the folder to go on from and to write to; None makes the run from its start. Other errors, of data,
+    device or disk, are raised: they are not a property of the run.
     """
-    return drained(record_epochs(run, device=device, threads=threads))
+    return drained(record_epochs(run, device=device, threads=threads, checkpoints=checkpoints))
 
 
-def record_epochs(run: Run, *, device: str = "cpu", threads: int = 1) -> Generator[None, None, Record]:
+def record_epochs(
+    run: Run, *, device: str = "cpu", threads: int = 1, checkpoints: Path | None = None
+) -> Generator[None, None, Record]:
     """Do what `make_record` does, and yield after each epoch's work has been handed to the device."""
     if checked_device(device).type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
     torch.set_num_threads(threads)
     data = dataset(run.dataset, run.protocol.min_count, run.rows)
-    checkpoint_path = cache_dir() / "checkpoints" / run.path.with_suffix(".pt")
+    checkpoint_path = checkpoints / run.path.with_suffix(".pt") if checkpoints else None
     record = _header(run, data, device, threads)
     try:
         model = build_model(run.model, data.schema, seed=run.seed, **run.settings)
@@ -59,7 +67,8 @@ def record_epochs(run: Run, *, device: str = "cpu", threads: int = 1) -> Generat
         )
     except TrainingError as error:
         return record | {"status": "failed", "error": str(error)}
-    checkpoint_path.unlink(missing_ok=True)
+    if checkpoint_path:
+        checkpoint_path.unlink(missing_ok=True)
     return record | _scores(result, device)
 
 

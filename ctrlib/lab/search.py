@@ -12,7 +12,8 @@ import pandas as pd
 
 from ctrlib.errors import RecordError, SettingError
 from ctrlib.lab.grid import Cell, Grid
-from ctrlib.lab.records import Record
+from ctrlib.lab.records import Record, read_record
+from ctrlib.paths import records_dir
 from ctrlib.train import Protocol
 
 SEARCH = "search:"  # labels of search runs begin so; no result table shows them
@@ -86,10 +87,21 @@ def search_grid(
     return grid
 
 
+def searched(grid: Grid) -> list[Record]:
+    """Return the records of a search, in its order. Raises `RecordError` unless all its runs are recorded."""
+    paths = [records_dir() / run.path for run in grid.runs]
+    if missing := [path for path in paths if not path.exists()]:
+        raise RecordError(
+            f"{len(missing)} of {len(paths)} runs of this search are not recorded, for example {missing[0]}. "
+            f"Make them: ctrlib run {grid.experiment}."
+        )
+    return [read_record(path) for path in paths]
+
+
 def best_search(records: Iterable[Record], name: str, dataset: str) -> Record:
     """Return the search record of a system on a data set with the highest validation AUC."""
     of_system = [r for r in records if r["label"] == SEARCH + name and r["dataset"] == dataset]
     found = [r for r in of_system if r["status"] == "completed"]
     if not found:
-        raise RecordError(f"No search run of {name} on {dataset} is recorded. Run its experiment with profile paper.")
+        raise RecordError(f"No completed search run of {name} on {dataset} is at hand.")
     return max(found, key=lambda record: float(record["valid"]["auc"]))

@@ -17,12 +17,16 @@ from ctrlib.paths import papers_dir
 
 INTERVAL_METRICS = ("test_auc", "test_logloss")
 MEAN_METRICS = ("num_epochs", "best_epoch", "epoch_seconds", "parameters")
+PAIR_COLUMNS = [
+    *("left", "right", "left_mean", "right_mean", "difference", "sd", "low", "high"),
+    *("seeds", "p", "p_holm", "outcome", "negligible"),
+]
 Pair = tuple[str, str]
 
 
 def higher_is_better(metric: str) -> bool:
-    """Say whether more of `metric` is better: not so for losses and times."""
-    return not metric.endswith(("logloss", "seconds"))
+    """Say whether more of `metric` is better: not so for losses, their gaps, times and sizes."""
+    return not metric.endswith(("logloss", "logloss_gap", "seconds", "latency", "parameters"))
 
 
 def margin_of(metric: str) -> float:
@@ -136,8 +140,8 @@ def paired_table(
             | _difference(common[name], estimate)
             | {"p_holm": p_holm, "outcome": outcome, "negligible": judged.negligible}
         )
-    result = pd.DataFrame(table, index=pd.Index(list(pairs), name="pair"))
-    return result.astype({"p": float, "p_holm": float}) if table else result
+    result = pd.DataFrame(table, index=pd.Index(list(pairs), name="pair"), columns=PAIR_COLUMNS)
+    return result.astype({"p": float, "p_holm": float})
 
 
 def _difference(common: pd.DataFrame, found: Estimate) -> dict[str, object]:

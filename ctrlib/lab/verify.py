@@ -92,9 +92,13 @@ def _limit(record: Record, records: list[Record], device: str, threads: int) -> 
     here, there = environment(device, threads), record["environment"]
     if all(here[key] == there[key] for key in ("device", "device_name", "threads")):
         return TOLERANCE, "same kind of device and threads"
-    same = ("dataset", "model", "settings", "protocol")
-    cell = [r for r in records if all(r[key] == record[key] for key in same)]
+    cell = [r for r in records if _cell_of(r) == _cell_of(record)]
     if len(cell) < 2:
         raise RecordError(f"{record['label']} has one seed: no spread to compare another kind of device with.")
     spread = max(float(np.std([r["test"][name] for r in cell], ddof=1)) for name in ("auc", "logloss"))
     return DEVIATIONS * spread, f"{DEVIATIONS:g} standard deviations over {len(cell)} seeds"
+
+
+def _cell_of(record: Record) -> dict[str, object]:
+    """Return all that a run's numbers depend on except its seed, whatever settings existed when it was recorded."""
+    return {name: value for name, value in run_of(record).identity.items() if name != "seed"}
