@@ -220,15 +220,13 @@ def row_sweep(name):
 
 
 swept = {name: row_sweep(name) for name in shown}
-COLUMNS = {"gate": ("mid activation", ""), "number of rows": ("rows", ".0f")}
-COLUMNS |= {key: views.AGAINST_COLUMNS[key] for key in ("test_auc", "test_auc_half", "test_logloss", "seeds")}
-COLUMNS |= {key: views.AGAINST_COLUMNS[key] for key in ("parameters", "num_epochs", "epoch_seconds")}
 for name in shown:
     figure = views.sweep_figure(swept[name], "number of rows", name, "rows R", color="gate")
     views.show(
         figure, "If rows add capacity through the activation alone, the line without activation is flat."
     )
-    display(views.table(swept[name], COLUMNS, f"Rows on {name}. Intervals over seeds."))
+    extra = {"gate": ("mid activation", "")}
+    display(views.sweep_table(swept[name], "number of rows", f"Rows on {name}. Intervals over seeds.", extra))
 
 # %% [markdown]
 # ## Heads

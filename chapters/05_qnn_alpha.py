@@ -251,8 +251,9 @@ for name in shown:
     values = {label: change["layers"] for label, change in DEPTHS.items()}
     rows = views.sweep(runs[name], values | {NAME: defaults[name].settings["layers"]}, "layers")
     if len(rows) > 1:
-        caption = "One layer to six; everything else stays."
+        caption = "More layers, everything else as chosen. A point without a bar is one seed."
         views.show(views.sweep_figure(rows, "layers", name, "layers"), caption)
+        display(views.sweep_table(rows, "layers", f"Depth on {name}. Mind the logloss."))
 
 # %% [markdown]
 # ## The activation inside the layer

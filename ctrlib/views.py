@@ -171,6 +171,14 @@ def sweep(frame: pd.DataFrame, values: Mapping[str, float], column: str) -> pd.D
     return found.assign(**{column: found["label"].map(dict(values))}).sort_values(column).reset_index(drop=True)
 
 
+def sweep_table(rows: pd.DataFrame, column: str, caption: str, extra: Columns | None = None) -> Table:
+    """Return the table of `sweep`, with the factor and `extra` columns before the figures."""
+    scores = ("test_auc", "test_auc_half", "test_logloss", "seeds", "failed")
+    costs = ("num_epochs", "epoch_seconds", "parameters")
+    columns = {**dict(extra or {}), column: (column, "g"), **{name: AGAINST_COLUMNS[name] for name in scores + costs}}
+    return table(rows, columns, caption)
+
+
 def sweep_figure(rows: pd.DataFrame, column: str, title: str, x_title: str, color: str | None = None) -> Any:
     """Draw AUC over a factor with 95 % intervals over seeds."""
     titles = {"x_title": x_title, "y_title": "test AUC (%)", "title": title}

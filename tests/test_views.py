@@ -38,6 +38,8 @@ def test_cells_are_compared_with_the_reference_seed_by_seed() -> None:
 def test_a_sweep_is_in_order_of_its_factor() -> None:
     found = views.sweep(frame(), {"B": 8, "A": 2, "D": 4}, "rows")
     assert found["rows"].tolist() == [2, 8] and found["label"].tolist() == ["A", "B"]
+    listed = views.sweep_table(found.assign(side="s"), "rows", "caption", {"side": ("kind", "")}).html
+    assert listed.index("kind") < listed.index(">rows<") < listed.index("AUC %") and "<td" in listed
     drawn = views.sweep_figure(found.assign(side="s"), "rows", "title", "R", color="side")
     assert list(drawn.data[0].y) == [81.5, 82.5] and drawn.data[0].error_y.array is not None
 
