@@ -169,7 +169,7 @@ PLANS = {
     "smoke": {"formats": ["T9", "MLP"], "seeds": [1, 2], "rows": 4000, "max_epochs": 2},
     "quick": {
         "formats": ["T9", "T19", "CrossNetV2", "MLP"],
-        "seeds": [1, 2],
+        "seeds": [1],
         "rows": None,
         "max_epochs": 100,
     },

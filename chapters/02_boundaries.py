@@ -34,7 +34,6 @@ networks = "T9, T19"  # more formats to train with and without SE loss, for exam
 # %% tags=["hide-input"]
 import numpy as np
 import pandas as pd
-import torch
 from IPython.display import Markdown, display
 
 from ctrlib import views
@@ -43,7 +42,7 @@ from ctrlib.figures import boundaries, figure_table, intervals
 from ctrlib.lab.stats import summary
 from ctrlib.lab.tables import paired_table
 from ctrlib.neurons import FORMATS
-from ctrlib.plane import BOX, EPOCHS, NETWORKS, NOISE, points, train_plane, turning
+from ctrlib.plane import BOX, EPOCHS, NETWORKS, NOISE, points, train_planes, turning
 
 # %% [markdown]
 # ## The networks
@@ -62,9 +61,9 @@ from ctrlib.plane import BOX, EPOCHS, NETWORKS, NOISE, points, train_plane, turn
 
 # %% tags=["hide-input"]
 PLANS = {
-    "smoke": {"seeds": 2, "menu_seeds": 1, "menu": ["T9", "T2"], "epochs": 12},
-    "quick": {"seeds": 20, "menu_seeds": 2, "menu": [*FORMATS], "epochs": None},
-    "paper": {"seeds": 100, "menu_seeds": 10, "menu": [*FORMATS], "epochs": None},
+    "smoke": {"seeds": 2, "other_seeds": 2, "menu_seeds": 1, "menu": ["T9", "T2"], "epochs": 12},
+    "quick": {"seeds": 20, "other_seeds": 10, "menu_seeds": 1, "menu": [*FORMATS], "epochs": None},
+    "paper": {"seeds": 100, "other_seeds": 100, "menu_seeds": 10, "menu": [*FORMATS], "epochs": None},
 }
 plan = views.plan(profile, PLANS)
 
@@ -90,14 +89,23 @@ for name in ["MLP", *wanted]:
 MOMENTS = {"moons": [0, 5, 10, 20, 40, 80, 160, 320, 500], "circles": [0, 2, 5, 10, 20, 30, 50, 75, 100]}
 
 
-def trained(shape, cells, seeds, frames=(), noise=None):
-    """Train every cell on a shape, from the given number of seeds."""
-    return {
-        label: train_plane(
-            name, shape, range(1, seeds + 1), epochs=plan["epochs"], frames=frames, noise=noise, **settings
-        )
+def trained(cells, seeds, frames=None, noise=1.0):
+    """Train every cell on both shapes: shape -> label -> result. noise: as a multiple of the usual one."""
+    tasks = {
+        (shape, label): {
+            "name": name,
+            "shape": shape,
+            "numbers": range(1, seeds + 1),
+            "epochs": plan["epochs"],
+            "frames": (frames or {}).get(shape, ()),
+            "noise": noise * NOISE[shape],
+            **settings,
+        }
+        for shape in EPOCHS
         for label, (name, settings) in cells.items()
     }
+    found = dict(zip(tasks, train_planes(list(tasks.values())), strict=True))
+    return {shape: {label: found[shape, label] for label in cells} for shape in EPOCHS}
 
 
 def measured(results, shape):
@@ -112,10 +120,9 @@ def measured(results, shape):
     return rows
 
 
-torch.set_num_threads(1)  # the products are too small to share
 frames_of = {shape: [e for e in MOMENTS[shape] if e <= (plan["epochs"] or e)] for shape in EPOCHS}
-results = {shape: trained(shape, PANELS, plan["seeds"], frames_of[shape]) for shape in EPOCHS}
-consistent = {shape: trained(shape, LOSSES, plan["seeds"]) for shape in EPOCHS}
+results = trained(PANELS, plan["seeds"], frames_of)
+consistent = trained(LOSSES, plan["other_seeds"])
 rows = [row for shape in EPOCHS for row in measured(results[shape] | consistent[shape], shape)]
 runs = pd.DataFrame(rows)
 
@@ -157,10 +164,7 @@ for shape in EPOCHS:
 
 # %% tags=["hide-input"]
 menu_cells = {name: (name, {"post_activation": "relu"} if name == "MLP" else {}) for name in plan["menu"]}
-menu = {
-    shape: trained(shape, menu_cells, plan["menu_seeds"], [plan["epochs"] or EPOCHS[shape]])
-    for shape in EPOCHS
-}
+menu = trained(menu_cells, plan["menu_seeds"], {shape: [plan["epochs"] or EPOCHS[shape]] for shape in EPOCHS})
 panels = {
     shape: {label: probability(next(iter(result.frames.values()))) for label, result in menu[shape].items()}
     for shape in EPOCHS
@@ -263,12 +267,12 @@ for shape in EPOCHS:
 CALM_COLUMNS = {"shape": ("shape", ""), "pair": ("network", ""), "left_mean": ("accuracy", ".4f")}
 CALM_COLUMNS |= {"difference": ("less T9", "+.4f"), "low": ("low", "+.4f"), "high": ("high", "+.4f")}
 CALM_COLUMNS |= {"seeds": ("seeds", "")}
+calm_results = trained(PANELS, plan["other_seeds"], noise=0.5)
 calm = []
 for shape in EPOCHS:
-    found = trained(shape, PANELS, plan["seeds"], noise=NOISE[shape] / 2)
     rows = [
         {"label": label, "seed": number + 1, "status": "completed", "accuracy": accuracy}
-        for label, result in found.items()
+        for label, result in calm_results[shape].items()
         for number, accuracy in enumerate(result.accuracy)
     ]
     pairs = {label: (label, "T9") for label in PANELS if label != "T9"}

@@ -12,7 +12,8 @@ nothing, and a seed's result does not depend on which others are trained beside 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+import os
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -260,6 +261,21 @@ def train_plane(
     with torch.no_grad():
         right = (network(torch.stack([x for x, _ in fresh])) > 0) == torch.stack([y for _, y in fresh]).bool()
     return PlaneResult(name, shape, network, right.double().mean(dim=1).numpy(), kept)
+
+
+def train_planes(tasks: Sequence[Mapping[str, Any]]) -> list[PlaneResult]:
+    """Train several networks side by side, one thread each; a task holds the arguments of `train_plane` by name."""
+    from joblib import Parallel, delayed
+
+    jobs = max(1, min(len(tasks), os.cpu_count() or 1))
+    return list(Parallel(n_jobs=jobs)(delayed(_train_on_one_thread)(task) for task in tasks))
+
+
+def _train_on_one_thread(task: Mapping[str, Any]) -> PlaneResult:
+    torch.set_num_threads(1)  # the products are too small to share
+    result = train_plane(**task)
+    result.network.dropout.streams = []  # random streams cannot travel between processes
+    return result
 
 
 def _heights(logits: Logits, plane: Tensor) -> Array:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ctrlib.errors import SettingError
 from ctrlib.neurons import FORMATS, NeuronLayer
-from ctrlib.plane import NETWORKS, PlaneLayer, points, train_plane, turning
+from ctrlib.plane import NETWORKS, PlaneLayer, points, train_plane, train_planes, turning
 
 
 @pytest.mark.parametrize("name", FORMATS)
@@ -42,6 +42,15 @@ def test_a_seed_ends_where_it_ends_alone(name: str, noisy: dict[str, Any]) -> No
     apart = together.network.only(1).logits(plane) - alone.network.only(0).logits(plane)
     assert apart.abs().max() < 1e-4  # products of another shape round differently
     assert together.accuracy[1] == pytest.approx(alone.accuracy[0], abs=0.01)
+
+
+def test_networks_side_by_side_are_those_one_by_one() -> None:
+    tasks = [{"name": n, "shape": "circles", "numbers": [1, 2], "epochs": 5, "dropout": 0.1} for n in ("T9", "MLP")]
+    for task, found in zip(tasks, train_planes(tasks), strict=True):
+        alone = train_plane(**task)  # type: ignore[arg-type]
+        assert np.array_equal(found.accuracy, alone.accuracy) and found.name == task["name"]
+        plane = torch.zeros(1, 2, dtype=torch.float64)
+        assert torch.allclose(found.network.only(1).logits(plane), alone.network.only(1).logits(plane), atol=1e-6)
 
 
 def test_a_linear_network_does_not_bend_and_a_quadratic_one_does() -> None:
