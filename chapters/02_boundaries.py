@@ -212,17 +212,17 @@ def table_of(shape, labels):
 HEADINGS = {f"{metric} ±": "± 95 %" for metric in ("accuracy", "turning", "concentration")}
 FORMATS_SHOWN = {"accuracy": ".2f", "accuracy ±": ".2f", "turning": ".2f", "turning ±": ".2f"}
 FORMATS_SHOWN |= {"concentration": ".3f", "concentration ±": ".3f"}
-for shape in EPOCHS:
-    found = table_of(shape, PANELS)
-    caption = f"The {shape}: accuracy on fresh points in percent, and how the boundary turns."
-    display(
-        figure_table(
-            found[["network", "seeds", *FORMATS_SHOWN]],
-            formats=FORMATS_SHOWN,
-            headings=HEADINGS,
-            caption=caption,
-        )
-    )
+
+
+def show_networks(labels, caption):
+    """Show accuracy and turning of some networks, one table for each shape."""
+    for shape in EPOCHS:
+        found = table_of(shape, labels)[["network", "seeds", *FORMATS_SHOWN]]
+        title = f"The {shape}{caption}"
+        display(figure_table(found, formats=FORMATS_SHOWN, headings=HEADINGS, caption=title))
+
+
+show_networks(PANELS, ": accuracy on fresh points in percent, and how the boundary turns.")
 
 # %% tags=["hide-input"]
 both = pd.concat([table_of(shape, PANELS).assign(shape=shape) for shape in EPOCHS])
@@ -245,17 +245,7 @@ views.show(figure, "Right: corners. Left: even curves. A straight boundary does 
 # at dropout 0.1 with the usual loss and with the self-ensemble loss over two passes.
 
 # %% tags=["hide-input"]
-for shape in EPOCHS:
-    found = table_of(shape, LOSSES)
-    caption = f"The {shape}, dropout 0.1, with the usual and with the self-ensemble loss (SE)."
-    display(
-        figure_table(
-            found[["network", "seeds", *FORMATS_SHOWN]],
-            formats=FORMATS_SHOWN,
-            headings=HEADINGS,
-            caption=caption,
-        )
-    )
+show_networks(LOSSES, ", dropout 0.1, with the usual and with the self-ensemble loss (SE).")
 
 # %% [markdown]
 # ## Does the order depend on the noise?
@@ -330,6 +320,8 @@ Markdown("\n\n".join(said(shape) for shape in EPOCHS))
 #
 # ````{dropdown} A solution
 # ```python
+# from ctrlib.plane import train_plane
+#
 # result = train_plane("T4", "circles", range(1, 21))
 # print(result.accuracy.mean())
 # ```
@@ -340,6 +332,8 @@ Markdown("\n\n".join(said(shape) for shape in EPOCHS))
 #
 # ````{dropdown} A solution
 # ```python
+# from ctrlib.plane import train_plane
+#
 # for name, settings in (("MLP", {"post_activation": "relu"}), ("T9", {})):
 #     print(name, train_plane(name, "moons", range(1, 21), noise=0.5, **settings).accuracy.mean())
 # ```
@@ -353,7 +347,7 @@ figure_table(
     runs.groupby("dataset")
     .agg(networks=("label", "nunique"), seeds=("seed", "nunique"), runs=("seed", "size"))
     .reset_index(),
-    caption="All runs behind this page were made in this build; they take about a minute.",
+    caption="All runs behind this page were made in this build. The runs at half the noise come on top.",
 )
 
 # %% [markdown]

@@ -148,7 +148,8 @@ figure_table(
 # ## What we ran
 #
 # QNN-alpha at its chosen settings (see {doc}`/chapters/05_qnn_alpha`), with one thing changed at a time: the rows; the rows
-# without mid activation; the heads in each mode. Three seeds a cell. QNN-alpha itself (one head, 13 rows) has ten and one row has five.
+# without mid activation; the heads in each mode. Three seeds a cell.
+# The cells of QNN-alpha itself and of its ablations come from {doc}`/chapters/05_qnn_alpha` and can have more.
 
 # %%
 ROWS = {f"rows={rows}": {"rows": rows} for rows in (2, 4, 8, 13, 20)}

@@ -367,7 +367,8 @@ Markdown("\n\n".join(said(name) for name in shown))
 # small distance between them it acts like their squared difference in logits, weighted by $\bar p(1 - \bar p)$. That is a mild
 # regulariser whose strength grows with the dropout rate.
 #
-# **How sure are we.** Five seeds for losses, three for rates and passes. All losses run at weight 1, the authors' choice for
+# **How sure are we.** The full grid has five seeds for losses and three for rates and passes; the
+# tables tell how many are recorded so far. With three there is an interval and no test. All losses run at weight 1, the authors' choice for
 # theirs; another loss might gain from a weight of its own. Where the passes nearly agree, symmetric KL is the same penalty at
 # twice the weight, and the squared distance one at a quarter or less. So differences between them are partly differences of
 # strength.

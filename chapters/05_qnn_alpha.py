@@ -76,8 +76,8 @@ from ctrlib.lab.tables import papers_table
 # ## What we ran
 #
 # On Frappe all settings are those of the authors' log. MovieLens-100K has no log. There twelve random settings were tried
-# with a seed that no result uses, and validation AUC chose. Results of QNN-alpha itself have ten seeds, ablations five, depths
-# and activations three.
+# with a seed that no result uses, and validation AUC chose. The full grid has ten seeds for QNN-alpha itself, five for ablations,
+# three for depths and activations. What is recorded so far can be less: the tables tell the seeds of every cell.
 
 # %%
 ABLATIONS = {

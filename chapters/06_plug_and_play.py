@@ -108,7 +108,7 @@ Markdown(
 # All seven networks are tuned alike: twelve random settings from one declared list, one run each with a seed that no result
 # uses, chosen on validation AUC. Networks with an MLP choose its widths, batch norm and dropout; those with QNN-alpha's layers
 # choose layers, rows and batch norm; all choose the L2 strength. The cells with the self-ensemble loss keep the settings of their plain
-# network. Five seeds a cell.
+# network. The full grid has five seeds a cell; the tables tell how many are recorded so far.
 #
 # QNN-alpha itself comes from {doc}`/chapters/05_qnn_alpha`: on MovieLens-100K from a search like these, on Frappe from the
 # authors' log, which favours it there.

@@ -229,7 +229,7 @@ def said(name):
 Markdown("\n\n".join(said(name) for name in shown))
 
 # %% [markdown]
-# **How sure are we.** The ensemble runs at the settings that were searched for one network with the self-ensemble loss, which
+# **How sure are we.** The full grid has five seeds a cell; the tables tell how many are recorded so far. The ensemble runs at the settings that were searched for one network with the self-ensemble loss, which
 # favours that one. The networks of an ensemble stop together, when the ensemble's validation AUC no longer rises, and their
 # gradients are clipped together.
 #
