@@ -13,6 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ctrlib.errors import SettingError, unknown
+
 
 def bce_loss(logits_KB: Tensor, labels_B: Tensor) -> Tensor:
     """Binary cross entropy, averaged over passes and batch."""
@@ -25,6 +27,11 @@ def mean_probability_bce(logits_KB: Tensor, labels_B: Tensor) -> Tensor:
     log_mean = torch.logsumexp(F.logsigmoid(logits_KB), dim=0) - passes
     log_rest = torch.logsumexp(F.logsigmoid(-logits_KB), dim=0) - passes
     return -(labels_B * log_mean + (1.0 - labels_B) * log_rest).mean()
+
+
+def mean_probability_logit(logits_KB: Tensor) -> Tensor:
+    r"""Logits (B,) of the mean probability, $\sigma^{-1}(\bar p)$, without overflow."""
+    return torch.logsumexp(F.logsigmoid(logits_KB), 0) - torch.logsumexp(F.logsigmoid(-logits_KB), 0)
 
 
 def consistency(logits_KB: Tensor) -> Tensor:
@@ -105,3 +112,68 @@ LOSSES: dict[str, Loss] = {
 }
 STATE_LOSSES: dict[str, StateLoss] = {"cosine": cosine_loss}
 """Losses that also compare the last layer's states; a model offers them by `interact_states`."""
+
+
+def soft_target_loss(student_B: Tensor, teacher_B: Tensor) -> Tensor:
+    r"""$\mathrm{bce}(\sigma(z_S), \sigma(z_T))$: cross entropy with the teacher's probability as target.
+
+    DS-MLP paper, Eq. 5 with the text of 3.1.3. The equation's minus sign is left out: it would drive the two apart.
+    """
+    return F.binary_cross_entropy_with_logits(student_B, torch.sigmoid(teacher_B))
+
+
+def kl_to_student(student_B: Tensor, teacher_B: Tensor) -> Tensor:
+    r"""$\mathrm{kl}(p_T \| p_S)$: the soft-target cross entropy less the teacher's entropy.
+
+    DS-MLP paper, Algorithm 1, step 8. There it compares hidden states, which have different widths and are no
+    distributions; on predictions it is defined. A frozen teacher's entropy is constant, so the gradient is that of
+    `soft_target_loss`.
+    """
+    target_B = torch.sigmoid(teacher_B)
+    return (
+        target_B * (F.logsigmoid(teacher_B) - F.logsigmoid(student_B))
+        + (1.0 - target_B) * (F.logsigmoid(-teacher_B) - F.logsigmoid(-student_B))
+    ).mean()
+
+
+def squared_difference(student_B: Tensor, teacher_B: Tensor) -> Tensor:
+    r"""$\overline{(t - s)^2}$ (DS-MLP paper, section 3.5)."""
+    return (teacher_B - student_B).square().mean()
+
+
+def squared_mean_difference(student_B: Tensor, teacher_B: Tensor) -> Tensor:
+    r"""$(\overline{t - s})^2$, the square of a mean (the authors' code).
+
+    Its gradient has one sign for the whole batch: it moves all predictions up or all down.
+    """
+    return (teacher_B - student_B).mean().square()
+
+
+DISTILLATION: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "cross-entropy": soft_target_loss,
+    "kl": kl_to_student,
+    "squared": squared_difference,
+    "squared-mean": squared_mean_difference,
+}
+"""Losses of student and teacher. The first two take logits and compare probabilities."""
+COMPARED = ("logits", "probabilities")
+
+
+def distillation_loss(
+    name: str, student_B: Tensor, teacher_B: Tensor, *, temperature: float = 1.0, on: str = "logits"
+) -> Tensor:
+    """Return the distillation loss of logits (B,), a scalar; the teacher's carry no gradient.
+
+    Both are divided by the temperature first, and the loss is not multiplied by its square. on: whether the squared
+    losses compare logits or probabilities. Raises `SettingError` for an unknown name and a temperature of 0 or less.
+    """
+    if name not in DISTILLATION:
+        raise unknown("distillation loss", name, DISTILLATION)
+    if on not in COMPARED:
+        raise unknown("thing to compare", on, COMPARED)
+    if temperature <= 0:
+        raise SettingError(f"temperature is {temperature}; logits are divided by it, so it must be above 0.")
+    student_B, teacher_B = student_B / temperature, teacher_B.detach() / temperature
+    if on == "probabilities" and name.startswith("squared"):
+        student_B, teacher_B = torch.sigmoid(student_B), torch.sigmoid(teacher_B)
+    return DISTILLATION[name](student_B, teacher_B)

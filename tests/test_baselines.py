@@ -16,19 +16,39 @@ from ctrlib.lab import Grid
 from ctrlib.lab.grid import _check_record
 from ctrlib.lab.records import frame
 from ctrlib.lab.verify import run_of
-from ctrlib.layers import CIN, MLP, CrossNetwork, Dropout, FieldAttention, FirstOrder, pair_sum
+from ctrlib.layers import (
+    CIN,
+    MLP,
+    CrossNetwork,
+    Dropout,
+    FieldAttention,
+    FirstOrder,
+    GatedCrossNetwork,
+    pair_sum,
+    reset_linear_maps,
+)
 from ctrlib.models import MODELS, build_model
+from ctrlib.models.dcn import CrossModel
+from ctrlib.models.finalmlp import FinalMLP
 from ctrlib.neurons import FORMATS, NeuronLayer
 from ctrlib.train import Protocol, fit
 
-SYSTEMS = ("DNN", "DeepFM", "DCNv2", "xDeepFM", "AutoInt")
+SYSTEMS = ("DNN", "DeepFM", "DCNv2", "GDCN", "FinalMLP", "DualMLP", "xDeepFM", "AutoInt")
 SMALL = {"embedding_dim": 4, "hidden_units": [8, 6]}
+SECOND: dict[str, dict[str, Any]] = {
+    "FinalMLP": {"second_units": [4], "gate_units": [5], "heads": 2, "contexts": [["a"], ["b", "c"]]},
+    "DualMLP": {"second_units": [4]},
+}
 B, F, D = 3, 4, 5
 Array = NDArray[np.float64]
 
 
 def field_vectors() -> torch.Tensor:
     return torch.randn(B, F, D, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+
+
+def small(name: str) -> dict[str, Any]:
+    return SMALL | SECOND.get(name, {})
 
 
 def shaken(module: torch.nn.Module) -> dict[str, Array]:
@@ -141,13 +161,15 @@ def test_mlp_order_is_map_norm_activation_dropout() -> None:
 @pytest.mark.parametrize("name", SYSTEMS)
 def test_batch_norm_and_dropout_are_where_the_settings_say(name: str, tiny: CTRDataset) -> None:
     plain, other = (
-        build_model(name, tiny.schema, seed=2, batch_norm=on, dropout=rate, **SMALL)
+        build_model(name, tiny.schema, seed=2, batch_norm=on, dropout=rate, **small(name))
         for on, rate in ((False, 0.0), (True, 0.3))
     )
     norms = [part for part in other.modules() if isinstance(part, torch.nn.BatchNorm1d)]
-    assert [norm.num_features for norm in norms] == SMALL["hidden_units"]
-    assert other.num_parameters - plain.num_parameters == 2 * (8 + 6)
-    rates = {part.rate for part in other.modules() if isinstance(part, Dropout)}
+    widths = [8, 6, *small(name).get("second_units", [])]
+    assert [norm.num_features for norm in norms] == widths
+    assert other.num_parameters - plain.num_parameters == 2 * sum(widths)
+    parts = [part for place, part in other.named_modules() if not place.startswith("gates.")]
+    rates = {part.rate for part in parts if isinstance(part, Dropout)}
     assert rates == {0.3}
     ids = tiny.train.ids[:50]
     assert torch.equal(plain(ids), plain(ids))
@@ -157,9 +179,9 @@ def test_batch_norm_and_dropout_are_where_the_settings_say(name: str, tiny: CTRD
 
 
 @pytest.mark.parametrize("name", SYSTEMS)
-def test_one_epoch_learns_and_moves_every_weight(name: str, tiny: CTRDataset) -> None:
-    protocol = Protocol(batch_size=10, max_epochs=1, embedding_dim=4, learning_rate=0.01, embedding_regularizer=1e-4)
-    model = build_model(name, tiny.schema, seed=1, **SMALL)
+def test_three_epochs_learn_and_move_every_weight(name: str, tiny: CTRDataset) -> None:
+    protocol = Protocol(batch_size=10, max_epochs=3, embedding_dim=4, learning_rate=0.01, embedding_regularizer=1e-4)
+    model = build_model(name, tiny.schema, seed=1, **small(name))
     before = {key: value.detach().clone() for key, value in model.named_parameters()}
     assert fit(model, tiny, protocol, seed=1).valid.auc > 0.8
     assert not [key for key, value in model.named_parameters() if torch.equal(before[key], value)]
@@ -167,18 +189,16 @@ def test_one_epoch_learns_and_moves_every_weight(name: str, tiny: CTRDataset) ->
 
 @pytest.mark.parametrize("name", SYSTEMS)
 def test_one_epoch_with_batch_norm_moves_its_statistics(name: str, tiny: CTRDataset) -> None:
-    model = build_model(name, tiny.schema, seed=1, batch_norm=True, **SMALL)
+    model = build_model(name, tiny.schema, seed=1, batch_norm=True, **small(name))
     fit(model, tiny, Protocol(batch_size=50, max_epochs=1, embedding_dim=4), seed=1)
     statistics = {key: value for key, value in model.state_dict().items() if key.endswith("running_var")}
-    assert len(statistics) == 2 and all((value != 1).all() for value in statistics.values())
+    assert len(statistics) == 2 + (name in SECOND) and all((value != 1).all() for value in statistics.values())
 
 
-def test_several_passes_add_the_first_order_term_to_each(tiny: CTRDataset) -> None:
+@pytest.mark.parametrize("name", ["DeepFM", "FinalMLP"])
+def test_without_dropout_several_passes_have_the_loss_of_one(name: str, tiny: CTRDataset) -> None:
     ids, labels = tiny.train.ids[:40], tiny.train.labels[:40]
-    one, two = (
-        build_model("DeepFM", tiny.schema, seed=3, dropout=0.0, loss=loss, passes=passes, **SMALL)
-        for loss, passes in (("bce", 1), ("bce", 2))
-    )
+    one, two = (build_model(name, tiny.schema, seed=3, dropout=0.0, passes=passes, **small(name)) for passes in (1, 2))
     torch.testing.assert_close(one.training_loss(ids, labels), two.training_loss(ids, labels))
     wanted = torch.nn.functional.binary_cross_entropy_with_logits(one(ids), labels)
     torch.testing.assert_close(one.training_loss(ids, labels), wanted)
@@ -226,6 +246,19 @@ def test_widths_are_lists_in_records_and_tuples_here() -> None:
         ("DeepFM", {"hiden_units": [4]}, "Did you mean 'hidden_units'"),
         ("DCNv2", {"structure": "paralel"}, "Did you mean 'parallel'"),
         ("DCNv2", {"cross_layers": 0}, "at least 1"),
+        ("GDCN", {"structure": "paralel"}, "Did you mean 'parallel'"),
+        ("GDCN", {"cross_layers": 0}, "at least 1"),
+        ("FinalMLP", {"second_units": 400}, "second_units is 400"),
+        ("FinalMLP", {"second_dropout": 1.0}, "outside"),
+        ("FinalMLP", {"hidden_units": [8], "second_units": [6], "heads": 4}, "4 heads do not divide both"),
+        ("FinalMLP", {"heads": 0}, "at least 1"),
+        ("FinalMLP", {"contexts": [["aa"], []]}, "context field 'aa'. Did you mean 'a'"),
+        ("FinalMLP", {"contexts": [["a", "a"], []]}, "named once"),
+        ("FinalMLP", {"contexts": ["a", "b"]}, "list of names for each of the two gates"),
+        ("FinalMLP", {"contexts": 2}, "list of names for each of the two gates"),
+        ("FinalMLP", {"gates": False, "contexts": [["a"], []]}, "set gates to True"),
+        ("FinalMLP", {"loss": "cosine", "passes": 2}, "compares states"),
+        ("DualMLP", {"heads": 2}, "without the bilinear form"),
         ("xDeepFM", {"cin_units": []}, "at least one CIN layer"),
         ("AutoInt", {"attention_dim": 10, "heads": 3}, "cannot be cut into 3 heads"),
         ("AutoInt", {"heads": 0}, "at least 1"),
@@ -280,12 +313,212 @@ TOTALS: list[tuple[str, tuple[int, int], dict[str, Any], int]] = [
 ]
 
 
-@pytest.mark.parametrize(("name", "size", "settings", "total"), TOTALS)
-def test_totals_equal_the_logs(name: str, size: tuple[int, int], settings: dict[str, Any], total: int) -> None:
-    fields, rows = size
-    schema = Schema(tuple(Field(f"f{k}") for k in range(fields)), (rows - 2 * (fields - 1), *[2] * (fields - 1)))
-    values = {"embedding_dim": 10} | (ATTENTION if name == "AutoInt" else {}) | settings
+def total_of(name: str, sizes: list[int], settings: dict[str, Any]) -> int:
+    """Number of weights, counted without allocating them."""
+    schema = Schema(tuple(Field(f"f{k}") for k in range(len(sizes))), tuple(sizes))
     entry = MODELS[name]
     with torch.device("meta"):
-        model = entry.build(name, schema, entry.settings(**values))
+        return entry.build(name, schema, entry.settings(**settings)).num_parameters
+
+
+def split_rows(fields: int, rows: int) -> list[int]:
+    """Some vocabulary sizes with that sum; which, the total does not tell."""
+    return [rows - 2 * (fields - 1), *[2] * (fields - 1)]
+
+
+@pytest.mark.parametrize(("name", "size", "settings", "total"), TOTALS)
+def test_totals_equal_the_logs(name: str, size: tuple[int, int], settings: dict[str, Any], total: int) -> None:
+    values = {"embedding_dim": 10} | (ATTENTION if name == "AutoInt" else {}) | settings
+    assert total_of(name, split_rows(*size), values) == total
+
+
+# ---- cross networks with an MLP, and two MLPs: each whole model in float64, sample by sample ----
+
+MIXED = Schema((Field("a"), Field("tags", "sequence", max_len=3), Field("b")), (5, 6, 7))
+NAMES = ("a", "tags", "b")
+IDS = torch.tensor([[1, 6, 7, 5, 12], [4, 5, 5, 5, 17], [2, 8, 9, 10, 15]])  # padding of the tags: 5
+WIDTH = 3 * 4
+
+
+def shaken_model(name: str, **settings: Any) -> tuple[Any, dict[str, Array]]:
+    """A model in evaluation mode, and its weights and batch statistics, all of them random."""
+    model = build_model(name, MIXED, **SMALL | settings).double().eval()
+    weights = shaken(model)
+    for key, value in model.named_buffers():
+        if value.is_floating_point():
+            value.uniform_(0.5, 1.5, generator=torch.Generator().manual_seed(len(key)))
+            weights[key] = value.numpy()
+    return model, weights
+
+
+def slow_vectors(table: Array, row: Array, names: tuple[str, ...] = NAMES) -> Array:
+    """The vectors of the named fields, end to end, from a table that holds the rows of these fields alone."""
+    parts, start = [], 0
+    for name in names:
+        k = NAMES.index(name)
+        first, last = MIXED.columns[k]
+        own = [i - MIXED.offsets[k] for i in row[first:last]]
+        real = [table[start + i] for i in own if len(own) == 1 or i != 0]
+        parts.append(np.mean(real, axis=0) if real else np.zeros(table.shape[1]))
+        start += MIXED.vocab_sizes[k]
+    return np.concatenate(parts)
+
+
+def slow_mlp(x: Array, w: dict[str, Array], name: str) -> Array:
+    k = 0
+    while f"{name}.linears.{k}.weight" in w:
+        x = w[f"{name}.linears.{k}.weight"] @ x + w[f"{name}.linears.{k}.bias"]
+        norm = f"{name}.norms.{k}"
+        if f"{norm}.weight" in w:
+            x = (x - w[f"{norm}.running_mean"]) / np.sqrt(w[f"{norm}.running_var"] + 1e-5)
+            x = x * w[f"{norm}.weight"] + w[f"{norm}.bias"]
+        x, k = np.maximum(x, 0.0), k + 1
+    return x
+
+
+def sigmoid(x: Array) -> Array:
+    return np.asarray(1.0 / (1.0 + np.exp(-x)))
+
+
+@pytest.mark.parametrize("structure", ["parallel", "stacked"])
+@pytest.mark.parametrize("batch_norm", [False, True])
+def test_gdcn_sample_by_sample(structure: str, batch_norm: bool) -> None:
+    model, w = shaken_model("GDCN", structure=structure, cross_layers=2, batch_norm=batch_norm)
+    wanted = []
+    for row in IDS.numpy():
+        x0 = slow_vectors(w["embedding.weight"], row)
+        x = x0
+        for k in range(2):
+            gate = sigmoid(w[f"cross.gates.{k}.weight"] @ x)
+            x = x0 * (w[f"cross.maps.{k}.weight"] @ x + w[f"cross.biases.{k}"]) * gate + x
+        state = np.concatenate([x, slow_mlp(x0, w, "mlp")]) if structure == "parallel" else slow_mlp(x, w, "mlp")
+        wanted.append(w["head.weight"][0] @ state + w["head.bias"][0])
+    np.testing.assert_allclose(model(IDS).detach().numpy(), wanted, rtol=1e-10)
+    hidden = 13 * 8 + 9 * 6 + 2 * 14 * batch_norm
+    head = 6 + 1 + WIDTH * (structure == "parallel")
+    assert model.num_parameters == 18 * 4 + 2 * (2 * WIDTH**2 + WIDTH) + hidden + head
+
+
+def test_cross_biases_start_between_zero_and_one() -> None:
+    network = GatedCrossNetwork(1000, 2)
+    reset_linear_maps(network)
+    for bias in network.biases:
+        assert 0.0 <= bias.min() < 0.05 and 0.95 < bias.max() < 1.0 and abs(bias.mean() - 0.5) < 0.05
+
+
+@pytest.mark.parametrize("name", ["DCNv2", "GDCN"])
+def test_streams_and_bias_make_the_logit(name: str) -> None:
+    model, _ = shaken_model(name, batch_norm=True)
+    e_BFD = model.embedding(IDS)
+    streams = model.stream_logits(e_BFD)
+    torch.testing.assert_close(streams.sum(dim=0) + model.head.bias, model(IDS), rtol=1e-12, atol=1e-12)
+    with torch.no_grad():
+        model.head.weight[:, WIDTH:] = 0.0  # behind the cross network's part
+    torch.testing.assert_close(streams[0] + model.head.bias, model(IDS), rtol=1e-12, atol=1e-12)
+    for settings in ({"structure": "stacked"}, {"hidden_units": []}):
+        other = build_model(name, MIXED, **SMALL | settings)
+        assert isinstance(other, CrossModel)
+        with pytest.raises(SettingError, match="'parallel'"):
+            other.stream_logits(other.embedding(IDS))
+
+
+@pytest.mark.parametrize(
+    ("gates", "bilinear", "heads", "contexts"),
+    [
+        (True, True, 2, (("b", "tags"), ("a",))),
+        (True, True, 1, ((), ("tags", "a"))),
+        (True, False, 1, ((), ())),
+        (False, True, 2, ((), ())),
+        (False, False, 1, ((), ())),
+    ],
+)
+@pytest.mark.parametrize("batch_norm", [False, True])
+def test_final_mlp_sample_by_sample(
+    gates: bool, bilinear: bool, heads: int, contexts: tuple[tuple[str, ...], ...], batch_norm: bool
+) -> None:
+    settings = {"gates": gates, "bilinear": bilinear, "heads": heads, "contexts": contexts, "batch_norm": batch_norm}
+    model, w = shaken_model("FinalMLP", second_units=[4], gate_units=[5], **settings)
+    wanted = []
+    for row in IDS.numpy():
+        outputs = []
+        for s in range(2):
+            x = slow_vectors(w["embedding.weight"], row)
+            if gates and contexts[s]:
+                context = slow_vectors(w[f"gates.{s}.embedding.weight"], row, contexts[s])
+            elif gates:
+                context = w[f"gates.{s}.context"][0]
+            if gates:
+                hidden = slow_mlp(context, w, f"gates.{s}.mlp")
+                x = x * 2 * sigmoid(w[f"gates.{s}.head.weight"] @ hidden + w[f"gates.{s}.head.bias"])
+            outputs.append(slow_mlp(x, w, f"mlps.{s}"))
+        logit = sum(w[f"heads.{s}.weight"][0] @ outputs[s] + w[f"heads.{s}.bias"][0] for s in range(2))
+        if bilinear:
+            form, m, n = w["bilinear.weight"][:, 0], 6 // heads, 4 // heads
+            for h in range(heads):
+                for i in range(m):
+                    for j in range(n):
+                        product = outputs[0][h * m + i] * outputs[1][h * n + j]
+                        logit += form[(h * m + i) * n + j] * product
+        wanted.append(logit)
+    np.testing.assert_allclose(model(IDS).detach().numpy(), wanted, rtol=1e-10)
+    total = 18 * 4 + 13 * 8 + 9 * 6 + 13 * 4 + 2 * (8 + 6 + 4) * batch_norm + 6 + 1 + 4 + 1 + 6 * 4 // heads * bilinear
+    for names in contexts if gates else ():
+        table = sum(dict(zip(NAMES, MIXED.vocab_sizes, strict=True))[name] for name in names)
+        total += 4 * max(1, table) + (4 * max(1, len(names)) + 1) * 5 + (5 + 1) * WIDTH
     assert model.num_parameters == total
+
+
+def test_dual_mlp_is_final_mlp_without_gates_and_form() -> None:
+    plain = {"second_units": [4], "second_dropout": 0.4}
+    model = build_model("DualMLP", MIXED, seed=3, **SMALL, **plain)
+    other = build_model("FinalMLP", MIXED, seed=3, **SMALL, **plain, gates=False, bilinear=False)
+    assert isinstance(model, FinalMLP)
+    assert torch.equal(model.eval()(IDS), other.eval()(IDS)) and model.num_parameters == other.num_parameters
+    rates = [part.rate for part in model.mlps.modules() if isinstance(part, Dropout)]
+    assert rates == [0.1, 0.4]
+
+
+def test_context_tables_start_and_are_regularised_like_an_embedding() -> None:
+    schema = Schema((Field("a"), Field("b")), (3000, 2000))
+    model = build_model("FinalMLP", schema, seed=5, **SMALL, second_units=[4], contexts=(("b", "a"), ()))
+    tables = {key: value for key, value in model.named_parameters() if "embedding" in key}
+    assert list(tables) == ["embedding.weight", "gates.0.embedding.weight"]
+    assert [id(p) for p in model.embedding_parameters()] == [id(p) for p in tables.values()]
+    own = tables["gates.0.embedding.weight"]
+    assert own.shape == (5000, 4) and not own[0].any() and not own[2000].any()
+    assert abs(own[1:2000].std().item() / 1e-4 - 1) < 0.05
+    assert torch.equal(model.embedding.weight, build_model("DNN", schema, seed=5, **SMALL).embedding.weight)
+
+
+def test_bilinear_weights_start_as_xavier_draws_one_column() -> None:
+    model = build_model("FinalMLP", MIXED, seed=1, hidden_units=[200], second_units=[100], heads=2)
+    assert isinstance(model, FinalMLP) and model.bilinear is not None
+    weight = model.bilinear.weight
+    assert weight.shape == (10000, 1)
+    assert abs(weight.std().item() / np.sqrt(2 / 10001) - 1) < 0.05
+
+
+def test_a_gate_without_contexts_learns_its_last_bias_alone() -> None:
+    model = build_model("FinalMLP", MIXED, seed=1, **SMALL, second_units=[4], gate_units=[5])
+    model.training_loss(IDS, torch.tensor([0.0, 1.0, 1.0])).backward()
+    gradients = {key: value.grad for key, value in model.named_parameters() if key.startswith("gates.")}
+    moved = {key for key, value in gradients.items() if value is not None and value.any()}
+    assert moved == {"gates.0.head.bias", "gates.1.head.bias"}
+
+
+# Logged with library version 2, which has one row more for each field. The gates read Frappe's user and item.
+FRAPPE_FIELDS = [956, 4084, 9, 9, 4, 5, 4, 11, 82, 235]
+FRAPPE_GATED = {"second_units": [100], "gate_units": [400], "heads": 5, "contexts": [["f0"], ["f1"]]}
+CRITEO_UNGATED = {"second_units": [500], "gates": False, "heads": 50, "batch_norm": False, "embedding_dim": 16}
+FINAL_TOTALS: list[tuple[list[int], dict[str, Any], int]] = [
+    (FRAPPE_FIELDS, {"hidden_units": [400]} | FRAPPE_GATED, 253392),
+    (split_rows(3, 90242), {"hidden_units": [400], "heads": 10}, 1040902),
+    (split_rows(22, 1298621), {"hidden_units": [400] * 3, "heads": 10}, 13979472),
+    (split_rows(39, 910747), {"hidden_units": [1000] * 5} | CRITEO_UNGATED, 19524954),
+]
+
+
+@pytest.mark.parametrize(("sizes", "settings", "total"), FINAL_TOTALS)
+def test_final_mlp_totals_equal_the_logs(sizes: list[int], settings: dict[str, Any], total: int) -> None:
+    values = {"embedding_dim": 10, "second_units": [800], "gate_units": [800]} | WITH_NORM | settings
+    assert total_of("FinalMLP", sizes, values) == total

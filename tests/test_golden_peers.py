@@ -6,6 +6,7 @@ Fixtures hold one table for each field; here they are the rows of one table.
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 from typing import Any
 
 import numpy as np
@@ -23,12 +24,22 @@ NAME = "peer_models"
 CASES = cases(NAME)
 
 # The fixture's module -> ours; its case names tell apart settings of one module.
-SYSTEMS = {name: name for name in ("DNN", "DeepFM", "DCNv2", "xDeepFM", "AutoInt")}
+SYSTEMS = {name: name for name in ("DNN", "DeepFM", "DCNv2", "GDCN", "FinalMLP", "DualMLP", "xDeepFM", "AutoInt")}
+# Two classes of one module that differ in a setting of ours.
+STRUCTURES = {"GDCNP": "parallel", "GDCN": "stacked"}
 
 # The fixture's name of a setting -> ours. What is not here has no counterpart and is dealt with in `our_settings`.
 SETTINGS = {
     "hidden_units": "hidden_units",
     "dnn_hidden_units": "hidden_units",
+    "mlp1_hidden_units": "hidden_units",
+    "mlp2_hidden_units": "second_units",
+    "mlp1_hidden_activations": "activation",
+    "mlp1_dropout": "dropout",
+    "mlp2_dropout": "second_dropout",
+    "mlp1_batch_norm": "batch_norm",
+    "use_fs": "gates",
+    "fs_hidden_units": "gate_units",
     "hidden_activations": "activation",
     "dnn_activations": "activation",
     "net_dropout": "dropout",
@@ -49,19 +60,39 @@ RENAMED = [
     (r"embedding_layer\.", "embedding."),
     (r"(fm\.)?lr_layer\.embedding_layer\.", "first_order.embedding."),
     (r"(fm\.)?lr_layer\.bias", "first_order.bias"),
-    (r"(parallel_|stacked_)?dnn\.", "mlp."),
+    (r"(mlp|(parallel_|stacked_)?dnn)\.mlp\.", "mlp."),
+    (r"mlp1\.mlp\.", "mlps.0."),
+    (r"mlp2\.mlp\.", "mlps.1."),
+    (r"fs_module\.fs1_gate\.mlp\.", "gates.0.mlp."),
+    (r"fs_module\.fs2_gate\.mlp\.", "gates.1.mlp."),
+    (r"fs_module\.fs1_ctx_emb\.", "gates.0.embedding."),
+    (r"fs_module\.fs2_ctx_emb\.", "gates.1.embedding."),
+    (r"fusion_module\.w_xy", "bilinear.weight"),
+    (r"fusion_module\.w_x\.", "heads.0."),
+    (r"fusion_module\.w_y\.", "heads.1."),
     (r"crossnet\.cross_layers\.", "cross.layers."),
+    (r"cross_net\.w\.", "cross.maps."),
+    (r"cross_net\.wg\.", "cross.gates."),
+    (r"cross_net\.b\.", "cross.biases."),
     (r"cin\.cin_layer\.layer_", "cin.layers."),
     (r"cin\.fc\.", "cin.head."),
     (r"self_attention\.", "attention."),
     (r"fc\.", "head."),
 ]
 ATTENTION = {"W_q": "query", "W_k": "key", "W_v": "value", "W_res": "residual", "layer_norm": "norm"}
+# An MLP -> names of its last map, which the fixture counts with the others; the first that the model has.
+HEADS = {
+    "mlp": ("mlp.head", "head"),
+    "mlps.0": ("heads.0",),
+    "mlps.1": ("heads.1",),
+    "gates.0.mlp": ("gates.0.head",),
+    "gates.1.mlp": ("gates.1.head",),
+}
 
 
-def our_settings(values: dict[str, Any]) -> dict[str, Any]:
+def our_settings(case: dict[str, Any]) -> dict[str, Any]:
     """Translate a case's settings; skip the test for an option that is not offered here."""
-    config = dict(values)
+    config = dict(case["config"])
     settings: dict[str, Any] = {}
     if structure := config.pop("model_structure", None):
         stacked, parallel = config.pop("stacked_dnn_hidden_units"), config.pop("parallel_dnn_hidden_units")
@@ -73,6 +104,13 @@ def our_settings(values: dict[str, Any]) -> dict[str, Any]:
         low_rank = [config.pop(name) for name in ("use_low_rank_mixture", "low_rank", "num_experts")]
         if low_rank[0]:
             pytest.skip("DCNv2 is not offered with a low-rank mixture")
+    if case["class_name"] in STRUCTURES:
+        settings["structure"] = STRUCTURES[case["class_name"]]
+    if "fs1_context" in config:
+        settings["contexts"] = [config.pop("fs1_context"), config.pop("fs2_context")]
+    for name in ("hidden_activations", "batch_norm"):
+        if f"mlp2_{name}" in config and config.pop(f"mlp2_{name}") != config[f"mlp1_{name}"]:
+            pytest.skip(f"the two streams have one {name} here")
     settings |= {SETTINGS[name]: value for name, value in config.items()}
     settings["activation"] = (settings.get("activation") or "none").lower()
     if settings["activation"] not in ACTIVATIONS:
@@ -80,16 +118,16 @@ def our_settings(values: dict[str, Any]) -> dict[str, Any]:
     return settings
 
 
-def our_weights(theirs: dict[str, NDArray[Any]], layers: int) -> dict[str, Tensor]:
-    """Translate names; join the fields' tables and count an MLP's maps and norms (`layers`, then a head)."""
+def our_weights(theirs: dict[str, NDArray[Any]], ours: Collection[str]) -> dict[str, Tensor]:
+    """Translate names to `ours`; join the fields' tables and count an MLP's maps and norms."""
     renamed = {}
     for name, value in theirs.items():
-        pattern, ours = next(((p, o) for p, o in RENAMED if re.match(p, name)), ("", ""))
-        renamed[re.sub(f"^{pattern}", ours, name)] = value
+        pattern, new = next(((p, o) for p, o in RENAMED if re.match(p, name)), ("", ""))
+        renamed[re.sub(f"^{pattern}", new, name)] = value
     tables: dict[str, dict[int, NDArray[Any]]] = {}
     weights: dict[str, Tensor] = {}
     for name, value in renamed.items():
-        if found := re.match(r"(.*embedding)\..*embedding_layers\.f(\d+)\.weight", name):
+        if found := re.match(r"(.*?)\.(?:embedding_layer\.)+embedding_layers\.f(\d+)\.weight", name):
             tables.setdefault(found[1], {})[int(found[2])] = value
         elif found := re.match(r"cin\.layers\.(\d+)\.(.*)", name):
             weights[f"cin.layers.{int(found[1]) - 1}.{found[2]}"] = double(
@@ -97,25 +135,27 @@ def our_weights(theirs: dict[str, NDArray[Any]], layers: int) -> dict[str, Tenso
             )
         elif found := re.match(r"(attention\.\d+)\.(\w+)\.(.*)", name):
             weights[f"{found[1]}.{ATTENTION[found[2]]}.{found[3]}"] = double(value)
-        elif not name.startswith("mlp."):
+        elif not name.startswith(tuple(f"{mlp}." for mlp in HEADS)):
             weights[name] = double(value)
     for name, fields in tables.items():
         weights[f"{name}.weight"] = double(np.concatenate([fields[k] for k in sorted(fields)]))
-    return weights | mlp_weights(renamed, layers)
+    for mlp in HEADS:
+        weights |= mlp_weights(renamed, mlp, ours)
+    return weights
 
 
-def mlp_weights(renamed: dict[str, NDArray[Any]], layers: int) -> dict[str, Tensor]:
+def mlp_weights(renamed: dict[str, NDArray[Any]], mlp: str, ours: Collection[str]) -> dict[str, Tensor]:
     """Number maps and norms by themselves: their positions in the fixture count activations and dropouts too."""
-    positions = sorted({int(found[1]) for name in renamed if (found := re.match(r"mlp\.mlp\.(\d+)\.", name))})
-    maps = [p for p in positions if renamed[f"mlp.mlp.{p}.weight"].ndim == 2]
-    names = {p: "head" if k == layers else f"linears.{k}" for k, p in enumerate(maps)}
-    names |= {p: f"norms.{k}" for k, p in enumerate(p for p in positions if p not in maps)}
-    found = {}
-    for name, value in renamed.items():
-        if name.startswith("mlp."):
-            position, kind = name.removeprefix("mlp.mlp.").split(".", 1)
-            found[f"mlp.{names[int(position)]}.{kind}"] = double(value)
-    return found
+    parts = {name.removeprefix(f"{mlp}."): value for name, value in renamed.items() if name.startswith(f"{mlp}.")}
+    positions = sorted({int(name.split(".")[0]) for name in parts})
+    maps = [p for p in positions if parts[f"{p}.weight"].ndim == 2]
+    head = next((name for name in HEADS[mlp] if f"{name}.weight" in ours), "")
+    names = {p: f"{mlp}.linears.{k}" for k, p in enumerate(maps)}
+    names = {p: name if f"{name}.weight" in ours else head for p, name in names.items()}
+    names |= {p: f"{mlp}.norms.{k}" for k, p in enumerate(p for p in positions if p not in maps)}
+    return {
+        f"{names[int(p)]}.{kind}": double(parts[f"{p}.{kind}"]) for p, kind in (name.split(".", 1) for name in parts)
+    }
 
 
 def model_of(case: str) -> CTRModel:
@@ -126,9 +166,9 @@ def model_of(case: str) -> CTRModel:
         pytest.skip(f"{case}: no system here is {values['class_name']} yet")
     sizes = tuple(values["vocab_sizes"])
     schema = Schema(tuple(Field(f"f{k}") for k in range(len(sizes))), sizes)
-    settings = our_settings(values["config"])
+    settings = our_settings(values)
     model = build_model(system, schema, embedding_dim=values["embedding_dim"], **settings).double().eval()
-    weights = our_weights(arrays(NAME, f"{case}/w/"), len(settings["hidden_units"]))
+    weights = our_weights(arrays(NAME, f"{case}/w/"), model.state_dict())
     assert model.state_dict().keys() == weights.keys()
     model.load_state_dict(weights)
     return model

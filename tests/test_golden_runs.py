@@ -26,6 +26,8 @@ SMALL = {
     "compressed_width": 6,
     "hidden_width": 8,
     "hidden_units": (8, 6),
+    "second_units": (4,),
+    "gate_units": (5,),
     "cin_units": (5, 3),
     "attention_dim": 6,
 }
@@ -37,6 +39,8 @@ SYSTEMS = {name: (name, {}) for name in MODELS} | {
     "DNN batch norm": ("DNN", {"batch_norm": True}),
     "DeepFM self-ensemble": ("DeepFM", {"loss": "self-ensemble", "passes": 2}),
     "DCNv2 stacked": ("DCNv2", {"structure": "stacked"}),
+    "GDCN stacked": ("GDCN", {"structure": "stacked"}),
+    "FinalMLP contexts, 2 heads": ("FinalMLP", {"contexts": (("a",), ("b", "c")), "heads": 2, "batch_norm": True}),
     "AutoInt wide, layer norm": ("AutoInt", {"wide": True, "layer_norm": True, "scaled": True}),
 }
 

@@ -17,6 +17,7 @@ ORDER = [
     ["layers"],
     ["neurons", "khatri_rao", "losses"],
     ["models"],
+    ["ds_mlp"],
     ["train", "plane"],
     ["lab"],
     ["figures"],

@@ -16,10 +16,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ctrlib import seeds
-from ctrlib.data import CTRDataset, Schema, Split
+from ctrlib.data import CTRDataset, Split
 from ctrlib.errors import DataError, DeviceError, SettingError
-from ctrlib.models import CTRModel, ModelSettings, build_model
-from ctrlib.train import Protocol, evaluate, fit, run_stages
+from ctrlib.models import CTRModel, build_model
+from ctrlib.train import Protocol, evaluate, fit
 from ctrlib.train.fit import TrainingError, out_of_memory_explained
 
 SMALL = Protocol(batch_size=64, max_epochs=4, patience=9, embedding_regularizer=0.05, embedding_dim=4)
@@ -115,40 +115,6 @@ def test_several_passes_and_own_loss(tiny: CTRDataset) -> None:
     fit(model, tiny, SMALL.replace(max_epochs=1, batch_size=600))
     assert len(passes) == 3 + 4  # three passes of the only step, then four evaluations of one pass
     assert passes[0] is passes[1] is passes[2], "one look-up serves all passes"
-
-
-class TwoStages(CTRModel):
-    """A table first, then a head on the frozen table."""
-
-    stages = ("table", "head")
-
-    def __init__(self, schema: Schema) -> None:
-        super().__init__(schema, ModelSettings(embedding_dim=2))
-        self.head = torch.nn.Linear(self.width, 1)
-        self.begun: list[str] = []
-
-    def start_stage(self, stage: str) -> None:
-        super().start_stage(stage)
-        self.begun.append(stage)
-        self.embedding.requires_grad_(stage == "table")
-
-    def interact(self, e_BFD: Tensor) -> Tensor:
-        return self.head(e_BFD.flatten(1)).squeeze(1)  # type: ignore[no-any-return]
-
-
-def test_stages_run_in_order_from_the_best_weights(tiny: CTRDataset, tmp_path: Path) -> None:
-    model = TwoStages(tiny.schema)
-    model.embedding.reset()
-    protocols = {"table": SMALL.replace(max_epochs=2), "head": SMALL.replace(max_epochs=1)}
-    results = run_stages(model, tiny, protocols, checkpoint_dir=tmp_path)
-    assert model.begun == ["table", "head"] == list(results)
-    after_table = torch.load(tmp_path / "table.pt", weights_only=True)["best"]["embedding.weight"]
-    assert torch.equal(model.embedding.weight, after_table), "the frozen table did not move"
-    again = TwoStages(tiny.schema)
-    repeated = run_stages(again, tiny, protocols, checkpoint_dir=tmp_path)
-    assert repeated["head"].epochs == results["head"].epochs, "finished stages are not run again"
-    with pytest.raises(SettingError, match=r"Unknown stage 'heads'\. Did you mean 'head'"):
-        run_stages(model, tiny, protocols | {"heads": SMALL})
 
 
 KILLED = """

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import os
 import tempfile
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -16,7 +18,7 @@ from ctrlib.data import DATASETS
 from ctrlib.errors import CtrlibError, DataError, DeviceError, RecordError, SettingError, unknown
 from ctrlib.lab.records import Record, read_record, set_aside, write_record
 from ctrlib.lab.run import Run
-from ctrlib.lab.runner import checkpoints_dir, make_record, record_epochs
+from ctrlib.lab.runner import checkpoints_dir, make_record, record_epochs, weights_path
 from ctrlib.models import MODELS
 from ctrlib.paths import records_dir
 from ctrlib.train import Protocol
@@ -38,15 +40,21 @@ class Grid:
         protocol: Protocol,
         seeds: Iterable[int],
         rows: int | None = None,
+        *,
+        parent: Callable[[int], Run] | None = None,
+        keep: bool = False,
     ) -> Grid:
         """Add every cell (label -> model and settings) with every seed, seed by seed; return the grid.
 
-        A cell's embedding_dim is the protocol's unless it names its own.
+        A cell's embedding_dim is the protocol's unless it names its own. parent: gives for a seed the run whose weights
+        the cells start from; it need not be in the grid. keep: leave the weights behind.
         """
         for seed in seeds:
             for label, (model, settings) in cells.items():
                 full = {"embedding_dim": protocol.embedding_dim} | dict(settings)
-                self.runs.append(Run(self.experiment, dataset, label, model, full, protocol, seed, rows))
+                origin = parent(seed) if parent else None
+                run = Run(self.experiment, dataset, label, model, full, protocol, seed, rows, origin, keep)
+                self.runs.append(run)
         return self
 
     def __len__(self) -> int:
@@ -63,52 +71,104 @@ def run_grid(
     progress: bool = True,
     root: Path | None = None,
     resume: bool = True,
+    weights: Path | None = None,
 ) -> list[Record]:
     """Make every run that is not recorded yet and return the records of all runs of the grid.
 
     jobs: runs side by side; by default one for each core on a CPU, since these runs are small and one thread
     each is faster than all cores for one, and one on a GPU. Several on a GPU share it as streams of one process, an
     epoch of each in turn, and give the same bits as alone. backend: any of joblib's, so a Ray or Dask cluster
-    works. resume: go on from the checkpoint of a run that was cut off. Finished runs stay when the grid is
-    interrupted. A failed run is recorded as such and not tried again;
+    works. resume: go on from the checkpoint of a run that was cut off. weights: the folder of the weights that stages
+    start from, by default in the cache; a run whose weights are wanted and missing is made, even if it is recorded.
+    Finished runs stay when the grid is interrupted. A failed run is recorded as such and not tried again;
     a damaged record is set aside under another name and its run made anew. Raises `SettingError` before the first
     run for a model or setting that does not exist.
     """
     root = root or records_dir()
     _check(grid)
     todo = [run for run in grid.runs if not _recorded(run, root / run.path)]
-    if jobs is None:
-        jobs = 1 if device.startswith("cuda") else max(1, (os.cpu_count() or 1) // threads)
-    with _bar(len(todo), grid.experiment, progress) as done:
-        _execute(todo, root, device, jobs, threads, backend, checkpoints_dir() if resume else None, done)
+    folders = Folders(root, checkpoints_dir() if resume else None, weights)
+    _make(todo, folders, device, jobs, threads, backend, grid.experiment if progress else "")
     return [read_record(root / run.path) for run in grid.runs]
 
 
 def run_anew(grid: Grid, *, device: str = "cpu") -> list[Record]:
     """Make every run of the grid from its start, recorded or not, and return the records without keeping them."""
     with tempfile.TemporaryDirectory() as folder:
-        return run_grid(grid, device=device, root=Path(folder), progress=False, resume=False)
+        new = Path(folder)
+        return run_grid(grid, device=device, root=new, progress=False, resume=False, weights=new / "weights")
+
+
+def ensure_weights(
+    runs: Iterable[Run], *, device: str = "cpu", jobs: int | None = None, root: Path | None = None
+) -> None:
+    """Make those runs again whose weights are not in the cache; their records stay as they are."""
+    missing = [dataclasses.replace(run, keep=True) for run in runs if not weights_path(run).exists()]
+    _make(missing, Folders(root or records_dir(), checkpoints_dir()), device, jobs, 1, "loky", "weights")
+
+
+@dataclass(frozen=True)
+class Folders:
+    """Where records, checkpoints (None: none are kept) and weights (None: the cache) are."""
+
+    records: Path
+    checkpoints: Path | None = None
+    weights: Path | None = None
+
+
+def _generations(todo: list[Run], weights: Path | None) -> list[list[Run]]:
+    """Return the runs, and those whose weights they lack, in groups: each group starts from what is before it."""
+    wanted = {run.path: run for run in todo}
+    waiting = list(todo)
+    while waiting:
+        parent = waiting.pop().parent
+        if parent is None:
+            continue
+        if parent.path in wanted:
+            wanted[parent.path] = dataclasses.replace(wanted[parent.path], keep=True)
+        elif not weights_path(parent, weights).exists():
+            wanted[parent.path] = dataclasses.replace(parent, keep=True)
+            waiting.append(parent)
+    depths = sorted({run.depth for run in wanted.values()})
+    return [[run for run in wanted.values() if run.depth == depth] for depth in depths]
+
+
+def _make(
+    todo: list[Run], folders: Folders, device: str, jobs: int | None, threads: int, backend: str, title: str
+) -> None:
+    """Make the runs and those that they start from; with a title, show a progress bar."""
+    if jobs is None:
+        jobs = 1 if device.startswith("cuda") else max(1, (os.cpu_count() or 1) // threads)
+    groups = _generations(todo, folders.weights)
+    finished = 0
+    with _bar(sum(map(len, groups)), title) as done:
+        for runs in groups:
+            _execute(runs, folders, device, jobs, threads, backend, partial(_forward, done, finished))
+            finished += len(runs)
+
+
+def _forward(done: Callable[[int], None], before: int, count: int) -> None:
+    done(before + count)
 
 
 def _execute(
     todo: list[Run],
-    root: Path,
+    folders: Folders,
     device: str,
     jobs: int,
     threads: int,
     backend: str,
-    checkpoints: Path | None,
     done: Callable[[int], None],
 ) -> None:
     """Make the runs, here or side by side; tell `done` how many are finished."""
     if jobs == 1:
         for count, run in enumerate(todo, start=1):
-            record_run(run, root, device, threads, checkpoints)
+            record_run(run, folders, device, threads)
             done(count)
         return
     if device.startswith("cuda"):
-        for count, (run, record) in enumerate(interleaved(todo, device, jobs, threads, checkpoints), start=1):
-            write_record(root / run.path, record)
+        for count, (run, record) in enumerate(interleaved(todo, device, jobs, threads, folders), start=1):
+            write_record(folders.records / run.path, record)
             done(count)
         return
     from joblib import Parallel, delayed
@@ -117,11 +177,11 @@ def _execute(
         def print_progress(self) -> None:  # joblib calls it after every task, whatever the backend
             done(self.n_completed_tasks)
 
-    Pool(n_jobs=jobs, backend=backend)(delayed(record_run)(run, root, device, threads, checkpoints) for run in todo)
+    Pool(n_jobs=jobs, backend=backend)(delayed(record_run)(run, folders, device, threads) for run in todo)
 
 
 def interleaved(
-    runs: Iterable[Run], device: str, jobs: int, threads: int = 1, checkpoints: Path | None = None
+    runs: Iterable[Run], device: str, jobs: int, threads: int = 1, folders: Folders | None = None
 ) -> Iterator[tuple[Run, Record]]:
     """Make `jobs` runs at a time in this process and yield each one with its record as it ends.
 
@@ -129,11 +189,12 @@ def interleaved(
     on the epochs of the others.
     """
     waiting = iter(runs)
+    checkpoints, weights = (folders.checkpoints, folders.weights) if folders else (None, None)
     problem: CtrlibError | None = None
     active: list[tuple[Run, Generator[None, None, Record], AbstractContextManager[Any]]] = []
     while True:
         for run in itertools.islice(waiting, 0 if problem else jobs - len(active)):
-            epochs = record_epochs(run, device=device, threads=threads, checkpoints=checkpoints)
+            epochs = record_epochs(run, device=device, threads=threads, checkpoints=checkpoints, weights=weights)
             active.append((run, epochs, _stream(device)))
         if not active and problem:
             raise problem
@@ -161,13 +222,14 @@ def _stream(device: str) -> AbstractContextManager[Any]:
     return torch.cuda.stream(torch.cuda.Stream(device))
 
 
-def record_run(
-    run: Run, root: Path, device: str = "cpu", threads: int = 1, checkpoints: Path | None = None
-) -> Path:
-    """Make one run, write its record under `root`, and return the record's path."""
-    path = root / run.path
-    if not path.exists():
-        write_record(path, make_record(run, device=device, threads=threads, checkpoints=checkpoints))
+def record_run(run: Run, folders: Folders, device: str = "cpu", threads: int = 1) -> Path:
+    """Make one run, write its record, and return the record's path. A record that is there is never replaced."""
+    path = folders.records / run.path
+    if not path.exists() or (run.keep and not weights_path(run, folders.weights).exists()):
+        record = make_record(
+            run, device=device, threads=threads, checkpoints=folders.checkpoints, weights=folders.weights
+        )
+        write_record(path, record)
     return path
 
 
@@ -209,9 +271,9 @@ def _check_record(run: Run, record: Record, path: Path) -> None:
 
 
 @contextmanager
-def _bar(total: int, title: str, progress: bool) -> Iterator[Callable[[int], None]]:
-    """Yield a function that sets a progress bar; without tqdm, or on request, it does nothing."""
-    if not progress or not total or find_spec("tqdm") is None:
+def _bar(total: int, title: str) -> Iterator[Callable[[int], None]]:
+    """Yield a function that sets a progress bar; without tqdm or a title it does nothing."""
+    if not title or not total or find_spec("tqdm") is None:
         yield lambda count: None
         return
     from tqdm.auto import tqdm

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ctrlib.errors import SettingError
 from ctrlib.lab.records import digest
 from ctrlib.models import MODELS
 from ctrlib.models.base import checked
@@ -19,7 +20,8 @@ class Run:
     """One run of one experiment.
 
     label: the cell of the table that it belongs to. settings: the model's. rows: training rows to keep, None for
-    all. parent: the record (a path under the records folder) that a stage starts from.
+    all. parent: the run whose weights a stage starts from. keep: leave the weights behind, for stages that start from
+    them and for what is measured on the trained network.
     """
 
     experiment: str
@@ -30,13 +32,29 @@ class Run:
     protocol: Protocol
     seed: int
     rows: int | None = None
-    parent: str | None = None
+    parent: Run | None = None
+    keep: bool = False
+
+    def __post_init__(self) -> None:
+        if self.parent and any(getattr(self.parent, n) != getattr(self, n) for n in ("dataset", "rows", "seed")):
+            raise SettingError(f"A stage and the run it starts from share data set, rows and seed: {self.label}.")
 
     @property
     def identity(self) -> dict[str, Any]:
         """Everything that the run's numbers depend on, except the code."""
-        values = {name: getattr(self, name) for name in ("dataset", "model", "seed", "rows", "parent")}
-        return values | {"settings": self.changed_settings, "protocol": self.protocol.changes()}
+        values = {name: getattr(self, name) for name in ("dataset", "model", "seed", "rows")}
+        parent = self.parent.path.parent.as_posix() if self.parent else None  # without its seed, which is this one's
+        return values | {"parent": parent, "settings": self.changed_settings, "protocol": self.protocol.changes()}
+
+    @property
+    def parent_path(self) -> str | None:
+        """Path of the parent's record under the records folder."""
+        return self.parent.path.as_posix() if self.parent else None
+
+    @property
+    def depth(self) -> int:
+        """Number of runs that have to be made before this one."""
+        return self.parent.depth + 1 if self.parent else 0
 
     @property
     def full_settings(self) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from ctrlib.lab.records import Record
 from ctrlib.lab.run import Run
 from ctrlib.models import build_model
 from ctrlib.paths import cache_dir, root
-from ctrlib.train import NUMERICS, FitResult, TrainingError
+from ctrlib.train import NUMERICS, FitResult, TrainingError, save_weights, start_from
 from ctrlib.train.fit import checked_device, drained, fit_epochs
 
 VERSIONS = ("torch", "numpy", "pandas", "scikit-learn", "numba")  # the last is optional
@@ -33,17 +33,35 @@ def checkpoints_dir() -> Path:
     return cache_dir() / "checkpoints"
 
 
-def make_record(run: Run, *, device: str = "cpu", threads: int = 1, checkpoints: Path | None = None) -> Record:
+def weights_path(run: Run, folder: Path | None = None) -> Path:
+    """Return where a run leaves its weights if it keeps them: by default in the cache."""
+    return (folder or cache_dir() / "weights") / run.path.with_suffix(".safetensors")
+
+
+def make_record(
+    run: Run,
+    *,
+    device: str = "cpu",
+    threads: int = 1,
+    checkpoints: Path | None = None,
+    weights: Path | None = None,
+) -> Record:
     """Train and score one run; return its record, with status "failed" and the reason when training broke down.
 
-    checkpoints: the folder to go on from and to write to; None makes the run from its start. Other errors, of data,
-    device or disk, are raised: they are not a property of the run.
+    checkpoints: the folder to go on from and to write to; None makes the run from its start. weights: the folder with
+    the weights that the run starts from or leaves, by default in the cache. Other errors, of data, device or disk, are
+    raised: they are not a property of the run.
     """
-    return drained(record_epochs(run, device=device, threads=threads, checkpoints=checkpoints))
+    return drained(record_epochs(run, device=device, threads=threads, checkpoints=checkpoints, weights=weights))
 
 
 def record_epochs(
-    run: Run, *, device: str = "cpu", threads: int = 1, checkpoints: Path | None = None
+    run: Run,
+    *,
+    device: str = "cpu",
+    threads: int = 1,
+    checkpoints: Path | None = None,
+    weights: Path | None = None,
 ) -> Generator[None, None, Record]:
     """Do what `make_record` does, and yield after each epoch's work has been handed to the device."""
     if checked_device(device).type == "cuda":
@@ -54,6 +72,8 @@ def record_epochs(
     record = _header(run, data, device, threads)
     try:
         model = build_model(run.model, data.schema, seed=run.seed, **run.settings)
+        if run.parent:
+            start_from(model, weights_path(run.parent, weights), data)
         kind = device.split(":")[0]  # a random stream's state belongs to a kind of device
         identity = run.identity | {"fingerprint": data.fingerprint, "numerics": NUMERICS, "device": kind}
         result = yield from fit_epochs(
@@ -67,6 +87,9 @@ def record_epochs(
         )
     except TrainingError as error:
         return record | {"status": "failed", "error": str(error)}
+    if run.keep:
+        scores = {"valid": result.valid.to_dict(), "test": result.test.to_dict(), "parent": run.parent_path}
+        save_weights(weights_path(run, weights), model, data, seed=run.seed, **scores)
     if checkpoint_path:
         checkpoint_path.unlink(missing_ok=True)
     return record | _scores(result, device)
@@ -89,7 +112,7 @@ def _header(run: Run, data: CTRDataset, device: str, threads: int) -> Record:
         "settings": run.full_settings,
         "protocol": run.protocol.to_dict(),
         "seed": run.seed,
-        "parent": run.parent,
+        "parent": run.parent_path,
         "status": "completed",
         "error": None,
         "environment": environment(device, threads),

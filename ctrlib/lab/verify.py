@@ -9,9 +9,11 @@ from pathlib import Path
 import numpy as np
 
 from ctrlib.errors import RecordError
-from ctrlib.lab.records import Record, load_records
+from ctrlib.lab.grid import ensure_weights
+from ctrlib.lab.records import Record, load_records, read_record
 from ctrlib.lab.run import Run
 from ctrlib.lab.runner import environment, make_record
+from ctrlib.paths import records_dir
 from ctrlib.train import Protocol
 
 TOLERANCE = 1e-6  # of AUC and logloss, on the same kind of device with as many threads
@@ -38,8 +40,9 @@ class Check:
         return f"{self.label} seed {self.seed}: {word}, {self.difference:.2e} (allowed {self.allowed:.2e}, {self.rule})"
 
 
-def run_of(record: Record) -> Run:
-    """Return the run that a record was made by."""
+def run_of(record: Record, root: Path | None = None) -> Run:
+    """Return the run that a record was made by; that of a stage's parent is read from its record under `root`."""
+    root = root or records_dir()
     return Run(
         experiment=record["experiment"],
         dataset=record["dataset"],
@@ -49,7 +52,7 @@ def run_of(record: Record) -> Run:
         protocol=Protocol(**record["protocol"]),
         seed=record["seed"],
         rows=record.get("rows"),
-        parent=record.get("parent"),
+        parent=run_of(read_record(root / record["parent"]), root) if record.get("parent") else None,
     )
 
 
@@ -70,12 +73,15 @@ def verify(
     if not records:
         raise RecordError("No completed record is there to verify. Run a grid first: ctrlib run activation.")
     chosen = random.Random(draw).sample(records, min(count, len(records)))
-    return [check(record, records, device, threads) for record in chosen]
+    return [check(record, records, device, threads, root) for record in chosen]
 
 
-def check(record: Record, records: list[Record], device: str, threads: int) -> Check:
+def check(record: Record, records: list[Record], device: str, threads: int, root: Path | None = None) -> Check:
     """Repeat one run and compare it with its record."""
-    again = make_record(run_of(record), device=device, threads=threads)
+    run = run_of(record, root)
+    if run.parent:
+        ensure_weights([run.parent], device=device, root=root)
+    again = make_record(run, device=device, threads=threads)
     if again["fingerprint"] != record["fingerprint"]:
         raise RecordError(
             f"{record['label']} seed {record['seed']} was recorded on data {record['fingerprint']}, but "
@@ -84,21 +90,21 @@ def check(record: Record, records: list[Record], device: str, threads: int) -> C
     if again["status"] != "completed":
         raise RecordError(f"{record['label']} seed {record['seed']} failed when repeated: {again['error']}")
     difference = max(abs(again["test"][name] - record["test"][name]) for name in ("auc", "logloss"))
-    allowed, rule = _limit(record, records, device, threads)
+    allowed, rule = _limit(record, records, device, threads, root)
     return Check(record["label"], record["seed"], difference, allowed, rule)
 
 
-def _limit(record: Record, records: list[Record], device: str, threads: int) -> tuple[float, str]:
+def _limit(record: Record, records: list[Record], device: str, threads: int, root: Path | None) -> tuple[float, str]:
     here, there = environment(device, threads), record["environment"]
     if all(here[key] == there[key] for key in ("device", "device_name", "threads")):
         return TOLERANCE, "same kind of device and threads"
-    cell = [r for r in records if _cell_of(r) == _cell_of(record)]
+    cell = [r for r in records if _cell_of(r, root) == _cell_of(record, root)]
     if len(cell) < 2:
         raise RecordError(f"{record['label']} has one seed: no spread to compare another kind of device with.")
     spread = max(float(np.std([r["test"][name] for r in cell], ddof=1)) for name in ("auc", "logloss"))
     return DEVIATIONS * spread, f"{DEVIATIONS:g} standard deviations over {len(cell)} seeds"
 
 
-def _cell_of(record: Record) -> dict[str, object]:
+def _cell_of(record: Record, root: Path | None) -> dict[str, object]:
     """Return all that a run's numbers depend on except its seed, whatever settings existed when it was recorded."""
-    return {name: value for name, value in run_of(record).identity.items() if name != "seed"}
+    return {name: value for name, value in run_of(record, root).identity.items() if name != "seed"}

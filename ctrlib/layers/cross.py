@@ -1,7 +1,8 @@
-"""The cross network of DCNv2."""
+"""The cross networks of DCNv2 and GDCN."""
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 
 from ctrlib.layers.products import add_product
@@ -24,4 +25,27 @@ class CrossNetwork(nn.Module):
         x = x0
         for layer in self.layers:
             x = add_product(x, x0, layer(x))
+        return x
+
+
+class GatedCrossNetwork(nn.Module):
+    r"""x_0 (B, d) -> x_L (B, d): a cross network in which a gate weighs what each layer adds.
+
+    $$x_{l+1} = x_0 \odot (W^c_l x_l + b_l) \odot \sigma(W^g_l x_l) + x_l$$
+
+    Parameters: $L (2d^2 + d)$. $b_l$ starts uniform in (0, 1) and `reset_linear_maps` leaves it so, as in the public
+    code. Source: Wang, Gu, Li, Lu, Zhang, Gu, "Towards Deeper, Lighter and Interpretable Cross Network for CTR
+    Prediction", CIKM 2023.
+    """
+
+    def __init__(self, width: int, layers: int) -> None:
+        super().__init__()
+        self.maps = nn.ModuleList(nn.Linear(width, width, bias=False) for _ in range(layers))
+        self.gates = nn.ModuleList(nn.Linear(width, width, bias=False) for _ in range(layers))
+        self.biases = nn.ParameterList(nn.Parameter(torch.rand(width)) for _ in range(layers))
+
+    def forward(self, x0: Tensor) -> Tensor:
+        x = x0
+        for linear, gate, bias in zip(self.maps, self.gates, self.biases, strict=True):
+            x = add_product(x, x0, (linear(x) + bias) * torch.sigmoid(gate(x)))
         return x

@@ -16,6 +16,8 @@ from ctrlib.models import (
     dcn,
     deepfm,
     dnn,
+    finalmlp,
+    gdcn,
     neuron_network,
     qnn_alpha,
     qnn_hybrids,
@@ -46,6 +48,9 @@ MODELS: dict[str, ModelEntry] = {
     "DNN": ModelEntry(dnn.DNNSettings, dnn.build),
     "DeepFM": ModelEntry(deepfm.DeepFMSettings, deepfm.build),
     "DCNv2": ModelEntry(dcn.DCNv2Settings, dcn.build),
+    "GDCN": ModelEntry(gdcn.GDCNSettings, gdcn.build),
+    "FinalMLP": ModelEntry(finalmlp.FinalMLPSettings, finalmlp.build),
+    "DualMLP": ModelEntry(finalmlp.DualMLPSettings, finalmlp.build),
     "xDeepFM": ModelEntry(xdeepfm.XDeepFMSettings, xdeepfm.build),
     "AutoInt": ModelEntry(autoint.AutoIntSettings, autoint.build),
 }
@@ -64,6 +69,7 @@ def build_model(name: str, schema: Schema, *, seed: int = 0, **settings: Any) ->
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seeds.stream_seed(seed, "weights"))
         model = entry.build(name, schema, values)
+    model.name = name
     model.embedding.reset(seeds.stream(seed, "embedding"))
     if model.first_order is not None:
         model.first_order.embedding.reset(seeds.stream(seed, "first-order"))

@@ -48,16 +48,31 @@ def checked(settings: type[S], model: str, values: dict[str, Any]) -> S:
     return settings(**values)
 
 
+@dataclass(frozen=True)
+class Origin:
+    """Trained weights. model: a name in the registry. settings: all of the model's. tensors: its state.
+
+    label: how an error calls them, for example the file's name.
+    """
+
+    model: str
+    settings: dict[str, Any]
+    schema: Schema
+    tensors: dict[str, Tensor]
+    label: str = "the weights"
+
+
 class CTRModel(nn.Module):
     """Base of every model. ids (B, C) -> logits (B,).
 
     A subclass defines `interact`, from field vectors (B, F, D) to logits (B,). One with a first-order term also
     sets `first_order`, which is added to them. `training_loss` runs `interact` K times on one look-up, so a second
-    pass costs no second gather. A model trained in stages lists them in `stages` and prepares each one in
-    `start_stage`; `ctrlib.train.run_stages` calls it.
+    pass costs no second gather. A model that is trained in stages takes over the weights of the stage before in
+    `start_from`.
     """
 
-    stages: tuple[str, ...] = ("train",)
+    name: str = ""
+    """The name in the registry by which `build_model` made it."""
     capturable: bool = True
     """Whether a step launches the same kernels every time, so that a GPU can replay it."""
 
@@ -108,10 +123,12 @@ class CTRModel(nn.Module):
         """Parameters under the embedding regulariser: every table, first-order weights included."""
         return [p for name, p in self.named_parameters() if "embedding" in name]
 
-    def start_stage(self, stage: str) -> None:
-        """Prepare the model for a stage named in `stages` (freeze parts, switch the loss)."""
-        if stage not in self.stages:
-            raise unknown("stage", stage, self.stages)
+    def start_from(self, origin: Origin) -> None:
+        """Take over the trained weights of another model. Raises `SettingError` where they do not fit.
+
+        Most models start from fresh values and take none.
+        """
+        raise SettingError(f"{self.name or type(self).__name__} starts from fresh values, not from other weights.")
 
     @property
     def num_parameters(self) -> int:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from ctrlib.data.schema import Schema
 from ctrlib.errors import SettingError, unknown
-from ctrlib.layers import CrossNetwork, reset_linear_maps
+from ctrlib.layers import CrossNetwork, GatedCrossNetwork, reset_linear_maps
 from ctrlib.models.base import CTRModel
 from ctrlib.models.dnn import DNNSettings
 
@@ -34,22 +34,15 @@ class DCNv2Settings(DNNSettings):
             raise SettingError(f"cross_layers is {self.cross_layers}; a cross network needs at least 1.")
 
 
-class DCNv2(CTRModel):
-    r"""Logits (B,), with the cross network $c$ of C layers.
-
-    $$z_{parallel} = w^\top \big[c(x) \,\|\, \mathrm{MLP}(x)\big] + b,\qquad
-      z_{stacked} = w^\top \mathrm{MLP}(c(x)) + b$$
-
-    Parameters: $VD + C(d^2 + d) + \sum_l (h_{l-1} + 1) h_l + h_L + 1$, with batch norm $2 \sum_l h_l$ more, and
-    parallel $d$ more. Source: Wang, Shivanna, Cheng, Jain, Lin, Hong, Chi, "DCN V2", The Web Conference 2021,
-    without its low-rank mixture. Both of our papers use the parallel form.
-    """
+class CrossModel(CTRModel):
+    """Logits (B,) of a cross network with an MLP beside it or behind it. A subclass says which cross network."""
 
     settings: DCNv2Settings
+    network: type[CrossNetwork] | type[GatedCrossNetwork]
 
     def __init__(self, schema: Schema, settings: DCNv2Settings) -> None:
         super().__init__(schema, settings)
-        self.cross = CrossNetwork(self.width, settings.cross_layers)
+        self.cross = self.network(self.width, settings.cross_layers)
         self.mlp = settings.mlp(self.width, head=False) if settings.hidden_units else None
         width = self.width if self.mlp is None else self.mlp.out_width
         if self.mlp is not None and settings.structure == "parallel":
@@ -64,6 +57,37 @@ class DCNv2(CTRModel):
             parallel = self.settings.structure == "parallel"
             state = torch.cat([state, self.mlp(x)], dim=1) if parallel else self.mlp(state)
         return self.head(state).squeeze(1)  # type: ignore[no-any-return]
+
+    def stream_logits(self, e_BFD: Tensor) -> Tensor:
+        r"""Return what the cross network and the MLP add to the logit, (2, B).
+
+        $$z = w_c^\top c(x) + w_m^\top \mathrm{MLP}(x) + b$$
+
+        $[w_c \,\|\, w_m]$ is the head's weight; its bias $b$ is in neither part. In training, dropout draws new masks.
+        Raises `SettingError` unless the model has two streams, an MLP beside the cross network.
+        """
+        if self.mlp is None or self.settings.structure != "parallel":
+            raise SettingError(
+                "Only a cross network with an MLP beside it has two streams: set structure to 'parallel' and give "
+                "hidden_units."
+            )
+        x = e_BFD.flatten(1)
+        explicit, implicit = self.head.weight[0].split([self.width, self.mlp.out_width])
+        return torch.stack([self.cross(x) @ explicit, self.mlp(x) @ implicit])
+
+
+class DCNv2(CrossModel):
+    r"""Logits (B,), with the cross network $c$ of C layers.
+
+    $$z_{parallel} = w^\top \big[c(x) \,\|\, \mathrm{MLP}(x)\big] + b,\qquad
+      z_{stacked} = w^\top \mathrm{MLP}(c(x)) + b$$
+
+    Parameters: $VD + C(d^2 + d) + \sum_l (h_{l-1} + 1) h_l + h_L + 1$, with batch norm $2 \sum_l h_l$ more, and
+    parallel $d$ more. Source: Wang, Shivanna, Cheng, Jain, Lin, Hong, Chi, "DCN V2", The Web Conference 2021,
+    without its low-rank mixture. Both of our papers use the parallel form.
+    """
+
+    network = CrossNetwork
 
 
 def build(name: str, schema: Schema, settings: DCNv2Settings) -> DCNv2:

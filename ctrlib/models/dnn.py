@@ -29,9 +29,13 @@ class DNNSettings(ModelSettings):
 
     def mlp(self, in_width: int, *, head: bool) -> MLP:
         """Return the MLP that these settings describe, from `in_width`."""
+        return self.mlp_of(in_width, self.hidden_units, head=head)
+
+    def mlp_of(self, in_width: int, units: tuple[int, ...], *, head: bool = False) -> MLP:
+        """Return an MLP of other widths, otherwise as these settings say."""
         return MLP(
             in_width,
-            self.hidden_units,
+            units,
             nonlinearity=self.activation,
             batch_norm=self.batch_norm,
             dropout=self.dropout,

@@ -15,13 +15,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ctrlib.data.schema import Schema
 from ctrlib.errors import SettingError
 from ctrlib.layers import Dropout, FieldEmbedding, add_product, reset_linear_maps
-from ctrlib.losses import LOSSES
+from ctrlib.losses import LOSSES, mean_probability_logit
 from ctrlib.models.base import CTRModel, ModelSettings
 from ctrlib.models.qnn_alpha import QNNAlphaSettings, QNNTrunk
 
@@ -127,8 +126,7 @@ class Ensemble(CTRModel):
         return torch.stack(logits)
 
     def forward(self, ids: Tensor) -> Tensor:
-        logits_KB = self.network_logits(ids)
-        return torch.logsumexp(F.logsigmoid(logits_KB), 0) - torch.logsumexp(F.logsigmoid(-logits_KB), 0)
+        return mean_probability_logit(self.network_logits(ids))
 
     def training_loss(self, ids: Tensor, labels: Tensor) -> Tensor:
         """Return the loss over the networks, a scalar.

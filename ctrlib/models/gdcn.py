@@ -1,0 +1,31 @@
+"""GDCN: a gated cross network with an MLP beside it or behind it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ctrlib.data.schema import Schema
+from ctrlib.layers import GatedCrossNetwork
+from ctrlib.models.dcn import CrossModel, DCNv2Settings
+
+
+@dataclass(frozen=True)
+class GDCNSettings(DCNv2Settings):
+    """As for DCNv2. The structure "parallel" gives GDCN-P, "stacked" GDCN-S; without hidden units it is GCN."""
+
+
+class GDCN(CrossModel):
+    r"""Logits (B,), as of DCNv2 but with the gated cross network $c$ of C layers.
+
+    Parameters: $VD + C(2d^2 + d) + \sum_l (h_{l-1} + 1) h_l + h_L + 1$, with batch norm $2 \sum_l h_l$ more, and
+    parallel $d$ more. Source: Wang, Gu, Li, Lu, Zhang, Gu, "Towards Deeper, Lighter and Interpretable Cross Network for
+    CTR Prediction", CIKM 2023. Eq. 2 of the DS-MLP paper adds two logits; the public code has one head on both parts, which
+    is the same.
+    """
+
+    network = GatedCrossNetwork
+
+
+def build(name: str, schema: Schema, settings: GDCNSettings) -> GDCN:
+    """Return a GDCN."""
+    return GDCN(schema, settings)

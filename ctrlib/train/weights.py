@@ -1,0 +1,104 @@
+"""A trained model's weights in one file, from which a later stage starts.
+
+The file is a safetensors file. Its header holds the model's name, settings and schema, the fingerprint of the data, and
+a digest of the weights.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ctrlib.data import CTRDataset, Schema
+from ctrlib.errors import RecordError, SettingError
+from ctrlib.models import MODELS, CTRModel, build_model
+from ctrlib.models.base import Origin
+
+KEY = "ctrlib"
+
+
+def save_weights(path: Path, model: CTRModel, data: CTRDataset, **about: Any) -> None:
+    """Write the weights of a model that `build_model` made, whole or not at all; a file of that name is replaced.
+
+    about: what else the header shall tell, for example scores. Raises `RecordError` when it cannot be written.
+    """
+    from safetensors.torch import save
+
+    # Clones, since safetensors refuses two names for one tensor, such as a table that a teacher shares.
+    tensors = {name: value.detach().cpu().clone().contiguous() for name, value in model.state_dict().items()}
+    header = {
+        "model": model.name,
+        "settings": dataclasses.asdict(model.settings),
+        "schema": model.schema.to_dict(),
+        "dataset": data.name,
+        "fingerprint": data.fingerprint,
+        "digest": _digest(tensors),
+        **about,
+    }
+    path = Path(path)
+    partial = path.with_name(f"{path.name}.{os.getpid()}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial.write_bytes(save(tensors, {KEY: json.dumps(header)}))
+        os.replace(partial, path)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        raise RecordError(f"Could not write the weights {path}: {error.strerror}. Free some space.") from error
+
+
+def read_weights(path: Path, data: CTRDataset) -> Origin:
+    """Return the weights in a file. Raises `RecordError` for a file that is missing, damaged or of other data."""
+    header, tensors = _read(Path(path))
+    if header["fingerprint"] != data.fingerprint:
+        raise RecordError(
+            f"{path} was trained on {header['dataset']} with fingerprint {header['fingerprint']}, not on "
+            f"{data.name} with fingerprint {data.fingerprint}. Train it again on this data."
+        )
+    return Origin(header["model"], header["settings"], Schema.from_dict(header["schema"]), tensors, label=str(path))
+
+
+def start_from(model: CTRModel, path: Path, data: CTRDataset) -> None:
+    """Let the model take over the weights in a file; see `CTRModel.start_from` for what must fit."""
+    model.start_from(read_weights(path, data))
+
+
+def load_model(path: Path, data: CTRDataset) -> CTRModel:
+    """Return the model in a file, in evaluation mode."""
+    origin = read_weights(path, data)
+    if origin.model not in MODELS:
+        raise SettingError(f"{path} holds a model called '{origin.model}', which this version does not have.")
+    model = build_model(origin.model, data.schema, **origin.settings)
+    model.load_state_dict(origin.tensors)
+    return model.eval()
+
+
+def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    from safetensors import SafetensorError, safe_open
+
+    if not path.exists():
+        raise RecordError(f"There are no weights at {path}. Train the stage before first.")
+    try:
+        with safe_open(path, framework="pt") as file:
+            header: dict[str, Any] = json.loads((file.metadata() or {})[KEY])
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  not a dict
+    except (SafetensorError, OSError, ValueError, KeyError) as error:
+        raise RecordError(f"The weights {path} cannot be read ({error}). Remove the file and train again.") from error
+    if _digest(tensors) != header["digest"]:
+        raise RecordError(f"The weights {path} are damaged: their digest differs. Remove the file and train again.")
+    return header, tensors
+
+
+def _digest(tensors: dict[str, Tensor]) -> str:
+    """Return a digest of names and values, independent of their order."""
+    total = hashlib.sha256()
+    for name in sorted(tensors):
+        total.update(name.encode())
+        total.update(tensors[name].reshape(-1).view(torch.uint8).numpy().tobytes())
+    return total.hexdigest()
