@@ -5,14 +5,16 @@ A teacher is tuned by a recorded search and trained once for each seed; all stud
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ctrlib.ds_mlp import DSMLPSettings
 from ctrlib.errors import unknown
 from ctrlib.lab.grid import Cell, Grid
 from ctrlib.lab.run import Run
 from ctrlib.lab.search import SEARCH, best_search, draw_settings, search_grid, searched
+from ctrlib.models.base import checked
 from ctrlib.train import Protocol
 
 TEACHERS, DISTIL, ALIGN = "teachers", "distil", "align"  # experiments
@@ -90,11 +92,13 @@ def tuned(dataset: str, name: str) -> Tuned:
     return Tuned(record["model"], dict(record["settings"]), Protocol(**record["protocol"]))
 
 
-def teacher_run(dataset: str, name: str, seed: int, **changes: Any) -> Run:
+def teacher_run(
+    dataset: str, name: str, seed: int, *, label: str = "", experiment: str = TEACHERS, **changes: Any
+) -> Run:
     """Return the run of a teacher at its tuned settings; with changed settings it needs a label of its own."""
     found = tuned(dataset, name)
-    label = changes.pop("label", SEARCH + name if seed == 0 else name)  # seed 0 is the search's
-    return Run(TEACHERS, dataset, label, found.model, found.settings | changes, found.protocol, seed, keep=True)
+    label = label or (SEARCH + name if seed == 0 else name)  # seed 0 is the search's
+    return Run(experiment, dataset, label, found.model, found.settings | changes, found.protocol, seed, keep=True)
 
 
 def student_search(dataset: str) -> Grid:
@@ -140,6 +144,15 @@ class Student:
             full |= {"teacher": found.model, "teacher_settings": found.settings}
         return full
 
+    def variants(self, stage: str, changes: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+        """Return those changes of settings (label -> changes) that change something in a stage."""
+        unchanged = checked(DSMLPSettings, NAME, self.cell_settings(stage))
+        return {
+            label: dict(change)
+            for label, change in changes.items()
+            if checked(DSMLPSettings, NAME, self.cell_settings(stage, **change)) != unchanged
+        }
+
     def distill(self, label: str, seed: int, *, experiment: str = DISTIL, **changes: Any) -> Run:
         """Return a run of the distillation stage, which starts from the teacher of that seed."""
         settings = self.cell_settings("distill", **changes)
@@ -171,8 +184,3 @@ class Student:
         else:
             parent = self.distill(distilled, seed, experiment=distil_experiment, **(distil_changes or {}))
         return Run(experiment, self.dataset, label, NAME, settings, self.protocol, seed, parent=parent, keep=True)
-
-
-def grid_of(experiment: str, make: Callable[[int], Run], seeds: Sequence[int]) -> Grid:
-    """Return the grid of one cell's runs, seed by seed."""
-    return Grid(experiment, [make(seed) for seed in seeds])

@@ -107,8 +107,10 @@ def frame(records: list[Record]) -> pd.DataFrame:
 
 
 def _hashable(value: Any) -> Any:
-    """Return a list as a tuple, so that pandas can group by it."""
-    return tuple(value) if isinstance(value, list) else value
+    """Return lists and dicts, inner ones too, as tuples, so that pandas can group by them."""
+    if isinstance(value, dict):
+        value = sorted(value.items())
+    return tuple(map(_hashable, value)) if isinstance(value, list | tuple) else value
 
 
 def _epoch_seconds(epochs: list[dict[str, float]]) -> float | None:

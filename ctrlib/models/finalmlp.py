@@ -73,8 +73,8 @@ class FeatureGate(nn.Module):
     r"""ids (B, C) -> factors (B, d), or (1, d) without context fields: $g = 2 \sigma(\mathrm{MLP}(c))$.
 
     $c$ holds the vectors of the context fields, from a table of the gate's own. Without any it is a learned vector of
-    width D that starts at zero. Then all hidden units are zero too, the ReLU passes no gradient back, and the gate learns
-    its last bias alone: d factors that are the same for every sample.
+    width D that starts at zero. Then all hidden units are zero too, the ReLU passes no gradient back, and the gate
+    learns its last bias alone: d factors that are the same for every sample.
 
     Parameters: D for each row of that table, or D; $\sum_l (h_{l-1} + 1) h_l + (h_L + 1) d$, and $c$ is $h_0$ wide.
     """

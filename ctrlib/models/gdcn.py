@@ -19,8 +19,8 @@ class GDCN(CrossModel):
 
     Parameters: $VD + C(2d^2 + d) + \sum_l (h_{l-1} + 1) h_l + h_L + 1$, with batch norm $2 \sum_l h_l$ more, and
     parallel $d$ more. Source: Wang, Gu, Li, Lu, Zhang, Gu, "Towards Deeper, Lighter and Interpretable Cross Network for
-    CTR Prediction", CIKM 2023. Eq. 2 of the DS-MLP paper adds two logits; the public code has one head on both parts, which
-    is the same.
+    CTR Prediction", CIKM 2023. Eq. 2 of the DS-MLP paper adds two logits; the public code has one head on both parts,
+    which is the same.
     """
 
     network = GatedCrossNetwork
