@@ -11,28 +11,35 @@ from ctrlib.errors import RecordError, unknown
 from ctrlib.lab.headline import EXPERIMENT as HEADLINE
 from ctrlib.lab.records import Record, frame, load_records
 from ctrlib.lab.search import SEARCH, chosen_strength, results
+from ctrlib.lab.streams import columns, stored
 
 
 @dataclass(frozen=True)
 class Experiment:
-    """chapter: its file's name. headline: whether its tables also hold cells of the experiment qnn-alpha.
+    """chapter: its file's name. shares: other experiments whose cells its tables also hold.
 
-    recorded: whether it leaves run records; the others compute all they show.
+    recorded: whether it leaves run records; the others compute all they show, or measure what other experiments left.
     """
 
     chapter: str
-    headline: bool = False
+    shares: tuple[str, ...] = ()
     recorded: bool = True
 
 
 EXPERIMENTS = {
     "activation": Experiment("01_activation"),
     "boundaries": Experiment("02_boundaries", recorded=False),
-    "khatri-rao": Experiment("03_khatri_rao", headline=True),
-    "self-ensemble": Experiment("04_self_ensemble", headline=True),
+    "khatri-rao": Experiment("03_khatri_rao", shares=(HEADLINE,)),
+    "self-ensemble": Experiment("04_self_ensemble", shares=(HEADLINE,)),
     "qnn-alpha": Experiment("05_qnn_alpha"),
-    "plug-and-play": Experiment("06_plug_and_play", headline=True),
-    "second-network": Experiment("07_second_network", headline=True),
+    "plug-and-play": Experiment("06_plug_and_play", shares=(HEADLINE,)),
+    "second-network": Experiment("07_second_network", shares=(HEADLINE,)),
+    "distil": Experiment("08_distil", shares=("teachers",)),
+    "align": Experiment("09_align", shares=("distil", "teachers")),
+    "teachers": Experiment("10_teachers", shares=("align", "distil")),
+    "fidelity": Experiment("11_fidelity", shares=("align", "distil", "teachers"), recorded=False),
+    "case-study": Experiment("12_case_study", shares=("align", "distil", "teachers"), recorded=False),
+    "scaling": Experiment("13_scaling", shares=("align", "distil", "teachers")),
     "speed": Experiment("16_speed", recorded=False),
 }
 
@@ -42,8 +49,8 @@ def experiment_records(name: str, dataset: str | None = None) -> list[Record]:
     if name not in EXPERIMENTS:
         raise unknown("experiment", name, EXPERIMENTS)
     records = load_records(name, dataset)
-    if EXPERIMENTS[name].headline:
-        records += [r for r in load_records(HEADLINE, dataset) if not r["label"].startswith(SEARCH)]
+    for other in EXPERIMENTS[name].shares:
+        records += [r for r in load_records(other, dataset) if not r["label"].startswith(SEARCH)]
     return records
 
 
@@ -58,7 +65,13 @@ def experiment_runs(name: str, dataset: str, records: list[Record] | None = None
         return runs
     if name == "activation":
         return results(runs, dataset, embedding_regularizer=chosen_strength(runs, dataset))
-    return _of_one_kind(results(runs, dataset))
+    return _with_measurements(_of_one_kind(results(runs, dataset)), dataset)
+
+
+def _with_measurements(runs: pd.DataFrame, dataset: str) -> pd.DataFrame:
+    """Return the runs with what was measured on their networks (`ctrlib.lab.streams`), where anything was."""
+    measured = columns(stored(dataset))
+    return runs if measured.empty else runs.merge(measured, on=["experiment", "label", "seed"], how="left")
 
 
 def _of_one_kind(runs: pd.DataFrame) -> pd.DataFrame:

@@ -210,13 +210,29 @@ def _rounded(value: Any) -> Any:
     return round(value, 6) if isinstance(value, float) else value
 
 
-def frame(found: dict[str, Measured], part: str, experiment: str | None = None) -> pd.DataFrame:
-    """Return one row for each run and stream of a part ("streams", "agreement", "errors", "share"), flat."""
-    rows = []
-    for path, one in found.items():
-        if experiment and not path.startswith(f"{experiment}/"):
-            continue
-        for stream, values in (one.get(part) or {}).items():
-            inner = values if isinstance(values, dict) else {"value": values}
-            rows.append({"label": one["label"], "seed": one["seed"], "stream": stream, **inner})
-    return pd.DataFrame(rows)
+def columns(found: dict[str, Measured]) -> pd.DataFrame:
+    """Return one row for each measured run: experiment, label, seed and, where it has them,
+
+    main_auc, parallel_auc, teacher_auc and the loglosses; main_share of the final logit; main_correlation,
+    whole_correlation with the teacher's logit, main_squared, whole_squared; explicit_share of the teacher's logit,
+    explicit_correlation and implicit_correlation of the main stream with the teacher's two parts; main_likeness,
+    parallel_likeness, whole_likeness of the interaction maps to the teacher's; and, as fractions of the teacher's
+    confident errors, main_kept, whole_kept and whole_mended, with whole_new as a fraction of all rows.
+    """
+    return pd.DataFrame([_row(path, one) for path, one in found.items()])
+
+
+def _row(path: str, one: Measured) -> dict[str, Any]:
+    row: dict[str, Any] = {"experiment": path.split("/")[0], "label": one["label"], "seed": one["seed"]}
+    for stream, scores in [("teacher", one["teacher"]), *one["streams"].items()]:
+        row |= {f"{stream}_{metric}": value for metric, value in scores.items()}
+    row |= {f"{stream}_share": value for stream, value in one["share"].items()}
+    for stream, values in one["agreement"].items():
+        row |= {f"{stream}_{name}": value for name, value in values.items()}
+    row |= one["teacher_streams"] or {}
+    row |= {f"{stream}_likeness": value for stream, value in one["interactions"]["likeness"].items()}
+    for stream, counts in one["errors"].items():
+        errors = max(1, counts["confident"])
+        row |= {f"{stream}_{name}": counts[name] / errors for name in ("kept", "wrong", "mended")}
+        row[f"{stream}_new"] = counts["new"] / counts["rows"]
+    return row
