@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import logging
+import multiprocessing
 import os
 import re
 import shutil
@@ -19,6 +20,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
@@ -26,7 +28,7 @@ from typing import Any
 
 from ctrlib.errors import CtrlibError, unknown
 from ctrlib.pages import for_the_book, paired, problems, same_source, typed_numbers
-from ctrlib.paths import root
+from ctrlib.paths import JOBS, root
 
 PROFILES = ("smoke", "quick", "paper")
 MATHJAX = "sphinx-mathjax-offline"  # a package used as a store of one file
@@ -49,8 +51,7 @@ def build(profile: str = "quick", only: list[str] | None = None, out: Path | Non
     require_tools()
     refuse_typed_numbers()
     out = (out or root() / "build").resolve()
-    for name in only or pages:
-        execute(name, {"profile": profile}, out)
+    execute_all(only or list(pages), profile, out)
     stage(profile, out)
     return render(out, strict=not only) or check(out)
 
@@ -104,6 +105,33 @@ def refuse_typed_numbers() -> None:
     if found:
         lines = "\n  ".join(found)
         raise CtrlibError(f"Typed results in prose (compute them and show them with glue):\n  {lines}")
+
+
+def execute_all(names: list[str], profile: str, out: Path) -> None:
+    """Execute chapters side by side, one to a core, and after them the pages that tell of records.
+
+    In the profile "paper" a chapter takes all cores, and they take turns. Raises the first error met.
+    """
+    workers = 1 if profile == "paper" else os.cpu_count() or 1
+    chapters = {path.stem for path in _chapters()}
+    for group in ([n for n in names if n in chapters], [n for n in names if n not in chapters]):
+        if min(workers, len(group)) <= 1:
+            for name in group:
+                execute(name, {"profile": profile}, out)
+            continue
+        context = multiprocessing.get_context("spawn")
+        with ProcessPoolExecutor(workers, mp_context=context, initializer=_take_one_core) as pool:
+            waiting = [pool.submit(execute, name, {"profile": profile}, out) for name in group]
+            try:
+                for page in as_completed(waiting):
+                    page.result()
+            except BaseException:
+                pool.shutdown(cancel_futures=True)
+                raise
+
+
+def _take_one_core() -> None:
+    os.environ[JOBS] = "1"
 
 
 def execute(name: str, parameters: dict[str, Any], out: Path | None = None) -> Path:

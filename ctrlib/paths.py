@@ -1,4 +1,4 @@
-"""Where the project's files lie.
+"""Where the project's files lie, and how many cores it may take.
 
 In a checkout everything is under its root. An installed package has no checkout: there the root is
 `CTRLIB_ROOT`, or the working directory.
@@ -8,6 +8,19 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+
+from ctrlib.errors import SettingError
+
+
+JOBS = "CTRLIB_JOBS"
+
+
+def jobs_at_once() -> int:
+    """Return how many runs are made side by side: one for each core, or what `CTRLIB_JOBS` says."""
+    text = os.environ.get(JOBS) or str(os.cpu_count() or 1)
+    if not text.isdigit() or int(text) < 1:
+        raise SettingError(f"{JOBS} is '{text}'; give a whole number of runs, for example 1.")
+    return int(text)
 
 
 def root() -> Path:

@@ -12,7 +12,6 @@ nothing, and a seed's result does not depend on which others are trained beside 
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -28,6 +27,7 @@ from ctrlib.errors import SettingError, unknown
 from ctrlib.layers import Dropout, activation
 from ctrlib.layers.dropout import kept, kept_scale, random_words
 from ctrlib.losses import LOSSES
+from ctrlib.paths import jobs_at_once
 from ctrlib.neurons import FORMATS, NeuronFormat
 
 Array = NDArray[np.float64]
@@ -267,7 +267,7 @@ def train_planes(tasks: Sequence[Mapping[str, Any]]) -> list[PlaneResult]:
     """Train several networks side by side, one thread each; a task holds the arguments of `train_plane` by name."""
     from joblib import Parallel, delayed
 
-    jobs = max(1, min(len(tasks), os.cpu_count() or 1))
+    jobs = max(1, min(len(tasks), jobs_at_once()))
     return list(Parallel(n_jobs=jobs)(delayed(_train_on_one_thread)(task) for task in tasks))
 
 

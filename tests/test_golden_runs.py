@@ -15,7 +15,9 @@ import pytest
 import torch
 
 from ctrlib.data import CTRDataset, Field, Schema
+from ctrlib.ds_mlp import DSMLP
 from ctrlib.models import MODELS, build_model
+from ctrlib.models.base import Origin
 from ctrlib.train import NUMERICS, Protocol, fit
 
 FILE = Path(__file__).parent / "golden" / "losses.json"
@@ -27,11 +29,14 @@ SMALL = {
     "hidden_width": 8,
     "hidden_units": (8, 6),
     "second_units": (4,),
+    "parallel_units": (7, 5),
     "gate_units": (5,),
     "cin_units": (5, 3),
     "attention_dim": 6,
 }
-SYSTEMS = {name: (name, {}) for name in MODELS} | {
+SYSTEMS = {name: (name, {"stage": "align"} if name == "DS-MLP" else {}) for name in MODELS} | {
+    "DS-MLP written, distilled": ("DS-MLP", {"stage": "distill"}),
+    "DS-MLP released, distilled": ("DS-MLP", {"stage": "distill", "mode": "released"}),
     "T19 self-ensemble": ("T19", {"loss": "self-ensemble", "passes": 2}),
     "QNN-alpha written, 2 heads": ("QNN-alpha", {"mode": "written", "heads": 2}),
     "QNN-alpha aligned, 2 heads": ("QNN-alpha", {"mode": "aligned", "heads": 2, "batch_norm": False}),
@@ -52,6 +57,10 @@ def losses(system: str, data: CTRDataset) -> list[float]:
     known = [field.name for field in dataclasses.fields(MODELS[name].settings)]
     small = {key: value for key, value in SMALL.items() if key in known}
     model = build_model(name, data.schema, seed=1, **small | settings).double()
+    if isinstance(model, DSMLP) and model.teacher is not None:  # an untrained teacher will do
+        teacher = build_model("GDCN", data.schema, seed=2, embedding_dim=SMALL["embedding_dim"]).double()
+        values = dataclasses.asdict(teacher.settings)
+        model.start_from(Origin("GDCN", values, data.schema, dict(teacher.state_dict())))
     seen: list[float] = []
     original = model.training_loss
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-import os
 import tempfile
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -20,7 +19,7 @@ from ctrlib.lab.records import Record, read_record, set_aside, write_record
 from ctrlib.lab.run import Run
 from ctrlib.lab.runner import checkpoints_dir, make_record, record_epochs, weights_path
 from ctrlib.models import MODELS
-from ctrlib.paths import records_dir
+from ctrlib.paths import jobs_at_once, records_dir
 from ctrlib.train import Protocol
 
 Cell = tuple[str, Mapping[str, Any]]
@@ -138,7 +137,7 @@ def _make(
 ) -> None:
     """Make the runs and those that they start from; with a title, show a progress bar."""
     if jobs is None:
-        jobs = 1 if device.startswith("cuda") else max(1, (os.cpu_count() or 1) // threads)
+        jobs = 1 if device.startswith("cuda") else max(1, jobs_at_once() // threads)
     groups = _generations(todo, folders.weights)
     finished = 0
     with _bar(sum(map(len, groups)), title) as done:
