@@ -48,6 +48,8 @@ def parser() -> argparse.ArgumentParser:
     fit.add_argument("--seed", type=int, default=1)
     fit.add_argument("--device", default="cpu")
     fit.add_argument("--set", nargs="*", default=[], metavar="NAME=VALUE", help="model settings")
+    fit.add_argument("--start", type=Path, metavar="FILE", help="weights that a stage of DS-MLP starts from")
+    fit.add_argument("--save", type=Path, metavar="FILE", help="leave the weights here; a run cut off goes on")
     fit.add_argument("--protocol", nargs="*", default=[], metavar="NAME=VALUE", help="protocol settings")
     fit.set_defaults(command=run_fit)
 
@@ -132,8 +134,9 @@ def run_data(options: argparse.Namespace) -> int:
 def run_fit(options: argparse.Namespace) -> int:
     """Train one model and print its epochs and scores."""
     from ctrlib.data import load_dataset, load_table
+    from ctrlib.ds_mlp import next_settings
     from ctrlib.models import build_model
-    from ctrlib.train import Protocol, fit
+    from ctrlib.train import NUMERICS, Protocol, fit, read_weights, save_weights
 
     name = "table" if options.table else options.dataset
     protocol = Protocol.named(options.preset, name, **settings(options.protocol))
@@ -144,8 +147,14 @@ def run_fit(options: argparse.Namespace) -> int:
         data = load_table(options.table, label=options.label, fields=fields, min_count=protocol.min_count)
     else:
         data = load_dataset(options.dataset, min_count=protocol.min_count)
-    values = {"embedding_dim": protocol.embedding_dim} | settings(options.set)
+    origin = read_weights(options.start, data) if options.start else None
+    values = {"embedding_dim": protocol.embedding_dim}
+    if origin and options.model == "DS-MLP":
+        values |= next_settings(origin)
+    values |= settings(options.set)
     model = build_model(options.model, data.schema, seed=options.seed, **values)
+    if origin:
+        model.start_from(origin)
     print(f"{options.model} on {data.name}: {model.num_parameters:,} parameters", flush=True)
 
     def report(epoch: Any) -> None:
@@ -155,7 +164,26 @@ def run_fit(options: argparse.Namespace) -> int:
             flush=True,
         )
 
-    result = fit(model, data, protocol, seed=options.seed, device=options.device, on_epoch=report)
+    checkpoint, identity = None, {}
+    if options.save:
+        checkpoint = options.save.with_name(f"{options.save.name}.checkpoint")
+        identity = {"model": options.model, "settings": values, "protocol": protocol.to_dict(), "seed": options.seed}
+        identity |= {"start": str(options.start), "fingerprint": data.fingerprint, "numerics": NUMERICS}
+    result = fit(
+        model,
+        data,
+        protocol,
+        seed=options.seed,
+        device=options.device,
+        checkpoint_path=checkpoint,
+        identity=identity,
+        on_epoch=report,
+    )
+    if checkpoint:
+        about = {"seed": options.seed, "valid": result.valid.to_dict(), "test": result.test.to_dict()}
+        save_weights(options.save, model, data, parent=str(options.start) if options.start else None, **about)
+        checkpoint.unlink(missing_ok=True)
+        print(f"weights in {options.save}")
     print(f"best epoch {result.best_epoch}: test AUC {result.test.auc:.4f}, logloss {result.test.logloss:.4f}")
     return 0
 

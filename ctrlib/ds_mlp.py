@@ -295,6 +295,17 @@ class DSMLP(CTRModel):
         self.load_state_dict(own | taken)
 
 
+def next_settings(origin: Origin) -> dict[str, Any]:
+    """Return the settings that a DS-MLP needs to start from these weights; all others are free.
+
+    Weights of a distilled DS-MLP lead to the stage "align", those of any other model to "distill".
+    """
+    if origin.model == "DS-MLP":
+        return {"stage": "align", **{name: origin.settings[name] for name in ARCHITECTURE}}
+    teacher = {"teacher": origin.model, "teacher_settings": origin.settings}
+    return {"stage": "distill", "embedding_dim": origin.settings["embedding_dim"], **teacher}
+
+
 ARCHITECTURE = (
     "embedding_dim",
     "hidden_units",

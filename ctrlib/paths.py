@@ -11,7 +11,6 @@ from pathlib import Path
 
 from ctrlib.errors import SettingError
 
-
 JOBS = "CTRLIB_JOBS"
 
 

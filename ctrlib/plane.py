@@ -27,8 +27,8 @@ from ctrlib.errors import SettingError, unknown
 from ctrlib.layers import Dropout, activation
 from ctrlib.layers.dropout import kept, kept_scale, random_words
 from ctrlib.losses import LOSSES
-from ctrlib.paths import jobs_at_once
 from ctrlib.neurons import FORMATS, NeuronFormat
+from ctrlib.paths import jobs_at_once
 
 Array = NDArray[np.float64]
 Logits = Callable[[Tensor], Tensor]

@@ -16,7 +16,8 @@ from ctrlib.bench import floors, ladder, latency, plain_networks, steps, store, 
 from ctrlib.bench.systems import SYSTEMS, system
 from ctrlib.data import CTRDataset, Split, synthetic_dataset
 from ctrlib.errors import SettingError
-from ctrlib.models import build_model
+from ctrlib.models import MODELS, build_model
+from ctrlib.models.base import checked
 
 
 @pytest.fixture(scope="module")
@@ -152,7 +153,8 @@ def test_latency_covers_every_mode_and_number_of_heads(tmp_path: Path, monkeypat
     monkeypatch.setattr(latency, "SHAPES", {"small": (3, 8, 1, 2)})
     monkeypatch.setattr(latency, "BATCHES", (100,))
     monkeypatch.setattr(latency, "MOST_CALLS", 1)
-    latency.measure_latency(2, 1)
+    latency.measure_latency(2, 1, groups=["heads"])
+    assert tables.system_latency().empty and tables.system_latency_runs(100, 1).empty
     table, turns = tables.latency(), tables.latency_runs(100, 1)
     assert len(table) == 12 and len(turns) == 24 and (table["latency"] > 0).all()
     work = table.set_index(["mode", "heads"])["multiply_adds"]
@@ -162,6 +164,34 @@ def test_latency_covers_every_mode_and_number_of_heads(tmp_path: Path, monkeypat
     assert set(turns.loc[turns["label"] == "written.2", "seed"]) == {1, 2}
 
 
+def test_latency_covers_every_system(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(store, "measurements_dir", lambda: tmp_path)
+    monkeypatch.setattr(latency, "SHAPES", {"small": (3, 8, 1, 2)})
+    monkeypatch.setattr(latency, "SYSTEM_SHAPES", {"tiny": (3, 30, 16)})
+    monkeypatch.setattr(latency, "SCALED", {"tiny": (8,)})
+    monkeypatch.setattr(latency, "BATCHES", (20,))
+    monkeypatch.setattr(latency, "MOST_CALLS", 1)
+    latency.measure_latency(1, 1, groups=["heads"])
+    before = tables.latency()
+    latency.measure_latency(2, 1, groups=["systems"])
+    assert tables.latency().equals(before), "entries of the other group stay and are told apart"
+    found, turns = tables.system_latency().set_index("system"), tables.system_latency_runs(20, 1)
+    teachers = {"GDCN", "DCNv2", "xDeepFM", "AutoInt+", "FinalMLP", "QNN-alpha"}
+    assert set(found.index) == teachers | {"DS-MLP", "MLP", "MLP, narrow", "DS-MLP=8", "GDCN=8"}
+    assert found.loc["MLP", "multiply_adds"] == 30 * 16 + 2 * 16 * 16 + 16
+    assert found.loc["DS-MLP=8", "multiply_adds"] == 2 * (30 * 8 + 2 * 8 * 8 + 8)
+    assert found.loc["DS-MLP", "table_parameters"] == 2 * found.loc["MLP", "table_parameters"] == 600
+    assert found.loc["DS-MLP=8", "parameters"] == 2 * (30 * 8 + 2 * 8 * 8 + 3 * 8 + 9), "no batch norm"
+    assert set(turns.loc[turns["label"] == "GDCN latency", "seed"]) == {1, 2}
+    assert turns["log2_latency"].to_numpy() == pytest.approx([math.log2(t) for t in turns["latency"]])
+
+
+def test_every_system_of_every_shape_has_valid_settings() -> None:
+    for data in latency.SYSTEM_SHAPES:
+        for case in latency.system_cases(data):
+            checked(MODELS[case.model].settings, case.model, case.settings)
+
+
 def test_unknown_names_are_refused() -> None:
     with pytest.raises(SettingError, match="DCNv2"):
         system("DCNv")
@@ -169,3 +199,5 @@ def test_unknown_names_are_refused() -> None:
         steps.measure_steps(["row"], 1, 1)
     with pytest.raises(SettingError, match="repeats"):
         steps.measure_steps(["rows"], 0, 1)
+    with pytest.raises(SettingError, match="heads"):
+        latency.measure_latency(1, 1, groups=["head"])

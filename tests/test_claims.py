@@ -130,7 +130,8 @@ def test_an_id_stands_once(tmp_path: Path) -> None:
 
 
 def test_wrong_claims_are_refused() -> None:
-    for wrong in ({"kind": "shares"}, {"direction": "hihger"}, {"pairs": ()}, {"kind": "loss-ratio"}):
+    known = ({"kind": "shares"}, {"direction": "hihger"}, {"pairs": ()}, {"kind": "loss-ratio"})
+    for wrong in (*known, {"kind": "level"}, {"pairs": (("A", ""),)}):
         with pytest.raises(SettingError, match="'a'"):
             claim(**wrong)
     with pytest.raises(SettingError, match="Did you mean 'activation'"):
@@ -258,6 +259,27 @@ def test_share(wins: int, outcome: str) -> None:
     assert judged(runs(means, seeds=1), asked)["outcome"] == "undecided"
 
 
+def test_level() -> None:
+    asked = claim("level", pairs=(("A", ""),), metric="share", threshold=0.5)
+    frame = runs({"A": 0.9, "B": 0.9})
+    row = judged(frame.assign(share=frame["test_auc"] - 0.2), asked)
+    assert (row["outcome"], row["compared"]) == ("reproduced", "share: A")
+    assert row["effect"] == pytest.approx(0.7, abs=5e-4) and row["low"] > 0.5
+    assert judged(frame.assign(share=frame["test_auc"] - 0.5), asked)["outcome"] == "contradicted"
+    lower = claim("level", pairs=(("A", ""), ("B", "")), metric="share", threshold=0.5, direction="lower")
+    row = judged(frame.assign(share=frame["test_auc"] - 0.5), lower)
+    assert row["outcome"] == "reproduced" and "2 cells (2 reproduced)" in row["compared"]
+    assert judged(runs({"A": 0.9}).assign(share=0.2), lower)["missing"] == "B"
+
+
+def test_a_level_names_its_cells_in_the_file(tmp_path: Path) -> None:
+    entry = '[[claim]]\nid = "x"\npaper = "p"\nsection = "1"\nsentence = "s"\nreading = "r"\nexperiment = "e"\n'
+    path = tmp_path / "claims.toml"
+    path.write_text(entry + 'kind = "level"\ncells = ["A", "B"]\nthreshold = 0.5\n')
+    (found,) = load_claims(path)
+    assert (found.labels(), found.threshold) == (["A", "B"], 0.5)
+
+
 # --- what is missing ---------------------------------------------------------------------------------------
 
 
@@ -267,6 +289,12 @@ def test_missing_cells_are_named_and_nothing_else_is_said() -> None:
     assert np.isnan(row["effect"])
     assert row["compared"] == "no completed run: B"
     assert judged(pd.DataFrame(), claim())["missing"] == "A, B"
+
+
+def test_a_metric_that_no_run_has_is_not_measured() -> None:
+    row = judged(runs({"A": 0.9, "B": 0.8}), claim(metric="main_auc"))
+    assert (row["verdict"], row["missing"]) == ("not measured", "main_auc")
+    assert row["compared"] == "not measured on any run: main_auc"
 
 
 def test_other_data_do_not_count() -> None:

@@ -9,7 +9,10 @@ import pandas as pd
 import pytest
 
 from ctrlib.cli import main, settings
+from ctrlib.data import load_table
 from ctrlib.errors import SettingError
+from ctrlib.models import build_model
+from ctrlib.train import start_from
 
 
 @pytest.fixture
@@ -26,6 +29,25 @@ def test_fit_on_a_table_of_ones_own(clicks: Path, capsys: pytest.CaptureFixture[
     assert main([*words, "--protocol", "max_epochs=2", "batch_size=50", "--set", "layers=2"]) == 0
     out = capsys.readouterr().out
     assert "epoch   2" in out and "test AUC" in out
+
+
+def test_three_stages_of_ds_mlp(clicks: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    common = ["--table", str(clicks), "--label", "clicked", "--fields", "shop,hour", "--preset", "bars"]
+    common += ["--protocol", "max_epochs=2", "batch_size=50"]
+    teacher, distilled, final = (str(tmp_path / f"{name}.safetensors") for name in ("teacher", "distilled", "final"))
+    small = ["--set", "hidden_units=(8,)"]
+    assert main(["fit", "DCNv2", *common, "--save", teacher, *small]) == 0
+    assert main(["fit", "DS-MLP", *common, "--start", teacher, "--save", distilled, *small, "parallel_units=(6,)"]) == 0
+    assert main(["fit", "DS-MLP", *common, "--start", distilled, "--save", final]) == 0
+    assert capsys.readouterr().out.count("test AUC") == 3
+    assert not list(tmp_path.glob("*.checkpoint")), "a finished stage leaves none"
+    with pytest.raises(SettingError, match="starts from fresh values"):
+        read = load_table(clicks, label="clicked", fields=["shop", "hour"], min_count=1)
+        start_from(build_model("DNN", read.schema), Path(final), read)
+    assert main(["fit", "DS-MLP", *common, "--start", final]) == 1
+    assert "already aligned" in capsys.readouterr().err
+    assert main(["fit", "DS-MLP", *common, "--start", str(tmp_path / "none.safetensors")]) == 1
+    assert "There are no weights at" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

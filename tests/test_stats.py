@@ -335,3 +335,49 @@ def test_published_curve() -> None:
     curve = pd.read_csv(papers_dir() / "qnn_alpha_frappe_log.csv", index_col="epoch")
     assert len(curve) == 22
     assert curve["valid_auc"].idxmax() == 20
+
+
+# --- size --------------------------------------------------------------------------------------------------
+
+
+def test_relative_improvement_is_the_papers() -> None:
+    """DS-MLP's rows of Table 4 of its paper, with FmFM as the base."""
+    found = [stats.relative_improvement(*pair) for pair in [(0.8152, 0.8054), (0.7670, 0.7599), (0.9752, 0.9482)]]
+    assert [round(value, 2) for value in found] == [3.21, 2.73, 6.02]
+    assert stats.relative_improvement(0.8, 0.8) == 0
+
+
+def curved(seeds: int = 4, bend: float = -0.002) -> pd.DataFrame:
+    """Return values over sizes that follow a parabola in log2 of the size, with an own height for each seed."""
+    x = np.log2([100.0, 200.0, 400.0, 800.0, 1200.0])
+    rows = {seed: 0.7 + 0.001 * seed + 0.03 * x + bend * x**2 for seed in range(1, seeds + 1)}
+    return pd.DataFrame(rows, index=[100, 200, 400, 800, 1200])
+
+
+def test_a_polynomial_is_found_again() -> None:
+    factors = stats.fit_by_seed(curved(), 2)
+    assert list(factors.index) == [0, 1, 2] and list(factors.columns) == [1, 2, 3, 4]
+    np.testing.assert_allclose(factors.loc[2], -0.002, atol=1e-9)
+    np.testing.assert_allclose(factors.loc[1], 0.03, atol=1e-8)
+    assert stats.fit_by_seed(curved(bend=0.0)).loc[1].to_numpy() == pytest.approx(0.03), "a doubling brings the slope"
+    line = curved()
+    x = np.log2(line.index.to_numpy(dtype=float))
+    assert stats.fit_by_seed(line).loc[1, 1] == pytest.approx(reference.linregress(x, line[1]).slope)
+
+
+def test_a_fitted_curve_has_the_interval_of_its_seeds() -> None:
+    values = curved()
+    found = stats.fitted_curve(values, [100, 300, 1200])
+    assert list(found.index) == [100, 300, 1200]
+    at_100 = stats.summary(values.loc[100])
+    np.testing.assert_allclose(found.loc[100], [at_100.value, at_100.low, at_100.high], atol=1e-9)
+    assert math.isnan(stats.fitted_curve(values[[1]], [100]).loc[100, "low"]), "one seed has no interval"
+
+
+def test_seeds_that_lack_a_size_are_left_out_of_a_fit() -> None:
+    values = curved()
+    values.loc[800, 2] = math.nan
+    assert list(stats.fit_by_seed(values).columns) == [1, 3, 4]
+    with pytest.raises(SettingError, match="3 sizes, got 2"):
+        stats.fit_by_seed(values.loc[[100, 200]], 2)
+    assert math.isnan(stats.fitted_curve(values[[2]], [100]).loc[100, "value"])

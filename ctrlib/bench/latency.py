@@ -1,70 +1,185 @@
-"""Inference latency for each 100 rows (QNN-alpha paper, 4.3.7 and Table 6): does it fall with the heads, and where?"""
+"""Inference latency for each 100 rows: QNN-alpha by heads and mode, and the systems of the DS-MLP chapters.
+
+QNN-alpha paper, 4.3.7 and Table 6: does latency fall with the heads, and where? DS-MLP paper, 4.2 and Table 4: is the
+latency of two MLPs near that of other fast networks?
+"""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 from ctrlib.bench.store import checked_threads, measurement, spread, write_measurement
 from ctrlib.data import Field, Schema
+from ctrlib.errors import unknown
 from ctrlib.khatri_rao import MODES
+from ctrlib.lab.dual_stream import NAME, sizes, systems
 from ctrlib.lab.runner import commit, environment
 from ctrlib.models import CTRModel, build_model
 
 # Fields, embedding width, layers and rows of the authors' logs (data/papers/qnn_alpha_runs.csv), by data set.
 SHAPES = {"ML-1M": (7, 16, 1, 4), "iPinYou": (16, 16, 4, 2), "KKBox": (13, 128, 3, 3)}
 HEADS = (1, 2, 4, 8)
+VOCABULARY = 5000  # of each field of these shapes
+# Fields, ids of all fields, width of DS-MLP's main stream, by data set: Tables 2 and 3 of the DS-MLP paper, and ours.
+SYSTEM_SHAPES = {
+    "Criteo": (39, 2_086_936, 600),
+    "Avazu": (22, 1_544_250, 900),
+    "MovieLens": (3, 90_445, 1000),
+    "ml-100k": (7, 2_736, 300),
+    "frappe_x1-rebuilt": (10, 5_383, 600),
+}
+SYSTEM_WIDTH = 10  # of the embedding
+SCALED = dict.fromkeys(("ml-100k", "frappe_x1-rebuilt"), (100, 200, 400, 800, 1200))  # widths of the sweep over size
+GROUPS = ("heads", "systems")
 BATCHES = (100, 4096)
-VOCABULARY = 5000
 OPERATIONS_EACH_TURN = 4e10  # multiply-adds of a turn, about a second on two cores
 MOST_CALLS = 40
 
 
-def measure_latency(repeats: int, threads: int | None, device: str = "cpu") -> dict[str, Any]:
-    """Measure every shape, mode and number of heads in turn, `repeats` times; write data/measurements/latency.json.
+@dataclass(frozen=True)
+class Case:
+    """One measured network. name: its part of the key in the file. tags: what its entry says about it.
 
-    A figure is the time of forward passes without gradients, embedding look-up included, for each 100 rows, in
-    milliseconds. All cases of one shape take turns, so that a drift of the machine meets all of them.
+    multiply_adds: of its layers for one row of data; None to count them.
     """
+
+    name: str
+    tags: dict[str, Any]
+    model: str
+    settings: dict[str, Any]
+    multiply_adds: int | None = None
+
+
+def measure_latency(
+    repeats: int, threads: int | None, device: str = "cpu", groups: Sequence[str] = GROUPS
+) -> dict[str, Any]:
+    """Measure the cases of some groups in turn, `repeats` times; write them to data/measurements/latency.json.
+
+    "heads" is QNN-alpha in every mode and with every number of heads; "systems" are DS-MLP, its teachers and plain
+    MLPs. A figure is the time of forward passes without gradients, embedding look-up included, for each 100 rows, in
+    milliseconds. All cases of one shape take turns, so that a drift of the machine meets all of them. Raises
+    `SettingError` for an unknown group.
+    """
+    for group in groups:
+        if group not in GROUPS:
+            raise unknown("group of latencies", group, GROUPS)
     threads = checked_threads(repeats, threads)
     torch.set_num_threads(threads)
     found = measurement("latency")
-    for data, (fields, width, layers, rows) in SHAPES.items():
-        schema = Schema(tuple(Field(f"field {k}") for k in range(fields)), (VOCABULARY,) * fields)
-        ids = torch.randint(schema.table_rows, (max(BATCHES), fields), generator=torch.Generator().manual_seed(0))
-        ids = ids.to(device)
-        models: dict[tuple[str, int], CTRModel] = {}
-        for mode in MODES:
-            for heads in HEADS:
-                settings = {"layers": layers, "rows": rows, "heads": heads, "mode": mode, "embedding_dim": width}
-                model = build_model("QNN-alpha", schema, seed=1, batch_norm=True, dropout=0.1, **settings)
-                models[mode, heads] = model.to(device).eval()
-        wide = fields * width
-        times: dict[tuple[str, int, int], list[float]] = {}
-        for repeat in range(-1, repeats):  # the first turn warms up and does not count
-            for (mode, heads), model in models.items():
-                for batch in BATCHES:
-                    calls = max(1, round(OPERATIONS_EACH_TURN / (batch * layers * rows * wide * wide)))
-                    seconds = _seconds_each_100(model, ids[:batch], min(calls, MOST_CALLS))
-                    if repeat >= 0:
-                        times.setdefault((mode, heads, batch), []).append(1e3 * seconds)
-        for (mode, heads, batch), values in times.items():
-            found[f"{data}, {mode}, {heads} heads, batch {batch} ({device}, {threads} threads)"] = {
-                "data": data,
-                "mode": mode,
-                "heads": heads,
-                "batch": batch,
-                "latency_ms": spread(values),
-                "turns_ms": [round(value, 5) for value in values],
-                "multiply_adds": layers * rows * wide * wide // (heads if mode == "written" else 1),
-                "parameters": models[mode, heads].num_parameters - schema.table_rows * width,
-                "environment": environment(device, threads),
-                "commit": commit(),
-            }
+    for data, (schema, cases) in _shapes(groups).items():
+        found |= _in_turn(data, schema, cases, repeats, threads, device)
         write_measurement("latency", found)
     return found
+
+
+def _shapes(groups: Sequence[str]) -> dict[str, tuple[Schema, list[Case]]]:
+    """Return for each data set of the groups a schema of its shape and what is measured on it."""
+    found: dict[str, tuple[Schema, list[Case]]] = {}
+    if "heads" in groups:
+        for data, (fields, *_) in SHAPES.items():
+            found[data] = (_schema(fields, VOCABULARY), head_cases(data))
+    if "systems" in groups:
+        for data, (fields, ids, _) in SYSTEM_SHAPES.items():
+            found[data] = (_schema(fields, ids // fields), system_cases(data))
+    return found
+
+
+def _schema(fields: int, vocabulary: int) -> Schema:
+    return Schema(tuple(Field(f"field {k}") for k in range(fields)), (vocabulary,) * fields)
+
+
+def head_cases(data: str) -> list[Case]:
+    """Return QNN-alpha in every mode and with every number of heads, in the shape of a data set."""
+    fields, width, layers, rows = SHAPES[data]
+    products = layers * rows * (fields * width) ** 2
+    common = {"layers": layers, "rows": rows, "embedding_dim": width, "batch_norm": True, "dropout": 0.1}
+    return [
+        Case(
+            f"{mode}, {heads} heads",
+            {"mode": mode, "heads": heads},
+            "QNN-alpha",
+            common | {"heads": heads, "mode": mode},
+            products // (heads if mode == "written" else 1),
+        )
+        for mode in MODES
+        for heads in HEADS
+    ]
+
+
+def system_cases(data: str) -> list[Case]:
+    """Return DS-MLP as it is served (its last stage), its teachers and plain MLPs, in the shape of a data set.
+
+    "MLP" is as large as the main stream, "MLP, narrow" as the teacher's MLP. A label such as "DS-MLP=400" has all its
+    MLPs of that width. No network has batch norm: when it serves, a norm is a part of the linear map beside it.
+    """
+    main, narrow = (SYSTEM_SHAPES[data][2],) * 3, sizes(data).teacher
+    cells = systems(data) | {"MLP": ("DNN", {"hidden_units": main}), "MLP, narrow": ("DNN", {"hidden_units": narrow})}
+    streams = {NAME: (main, narrow)}
+    for width in SCALED.get(data, ()):
+        cells[f"GDCN={width}"] = ("GDCN", {"hidden_units": (width,) * 3})
+        streams[f"{NAME}={width}"] = ((width,) * 3, (width,) * 3)
+    served = {"stage": "align", "hidden_alignment": "none"}
+    for label, (own, parallel) in streams.items():
+        cells[label] = (NAME, {"hidden_units": own, "parallel_units": parallel, **served})
+    common = {"embedding_dim": SYSTEM_WIDTH, "batch_norm": False}
+    return [Case(label, {"system": label}, model, {**settings, **common}) for label, (model, settings) in cells.items()]
+
+
+def _in_turn(
+    data: str, schema: Schema, cases: Sequence[Case], repeats: int, threads: int, device: str
+) -> dict[str, Any]:
+    """Return the entries of the cases of one shape, measured in turn."""
+    ids = torch.randint(
+        schema.table_rows, (max(BATCHES), schema.num_fields), generator=torch.Generator().manual_seed(0)
+    )
+    ids = ids.to(device)
+    models: dict[str, CTRModel] = {}
+    work: dict[str, int] = {}
+    for case in cases:
+        models[case.name] = build_model(case.model, schema, seed=1, **case.settings).to(device).eval()
+        work[case.name] = case.multiply_adds or _multiply_adds(models[case.name], ids[: min(BATCHES)])
+    times: dict[tuple[str, int], list[float]] = {}
+    for repeat in range(-1, repeats):  # the first turn warms up and does not count
+        for name, model in models.items():
+            for batch in BATCHES:
+                calls = max(1, round(OPERATIONS_EACH_TURN / (batch * work[name])))
+                seconds = _seconds_each_100(model, ids[:batch], min(calls, MOST_CALLS))
+                if repeat >= 0:
+                    times.setdefault((name, batch), []).append(1e3 * seconds)
+    tags = {case.name: case.tags for case in cases}
+    return {
+        f"{data}, {name}, batch {batch} ({device}, {threads} threads)": {
+            "data": data,
+            **tags[name],
+            "batch": batch,
+            "latency_ms": spread(values),
+            "turns_ms": [round(value, 5) for value in values],
+            "multiply_adds": work[name],
+            "parameters": models[name].num_parameters - _table_parameters(models[name]),
+            "table_parameters": _table_parameters(models[name]),
+            "environment": environment(device, threads),
+            "commit": commit(),
+        }
+        for (name, batch), values in times.items()
+    }
+
+
+def _table_parameters(model: CTRModel) -> int:
+    return sum(p.numel() for p in model.embedding_parameters())
+
+
+def _multiply_adds(model: CTRModel, ids: torch.Tensor) -> int:
+    """Return the multiply-adds of the matrix products of a forward pass, for one row."""
+    counter = FlopCounterMode(display=False)
+    with torch.no_grad(), counter:
+        model(ids)
+    return int(counter.get_total_flops()) // (2 * len(ids))
 
 
 def _seconds_each_100(model: CTRModel, ids: torch.Tensor, calls: int) -> float:

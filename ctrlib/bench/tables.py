@@ -1,7 +1,8 @@
-"""The measurements of data/measurements as frames, for the chapter on speed. Times in milliseconds."""
+"""The measurements of data/measurements as frames, for the chapters on speed, heads and size. Times in milliseconds."""
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pandas as pd
@@ -55,26 +56,52 @@ def steps(device: str = "cpu") -> pd.DataFrame:
 
 
 def latency(device: str = "cpu") -> pd.DataFrame:
-    """Return one row for each measured latency: data, mode, heads, batch, threads, milliseconds per 100 rows, sizes."""
+    """Return one row for each measured latency of QNN-alpha by mode and heads.
+
+    data, mode, heads, batch, threads, milliseconds for each 100 rows with the smallest and largest turn, sizes.
+    """
+    return _latency("mode", ("data", "mode", "heads", "batch", "multiply_adds", "parameters"), device)
+
+
+def system_latency(device: str = "cpu") -> pd.DataFrame:
+    """Return one row for each measured latency of a system: as `latency`, with its label in the column system."""
+    columns = ("data", "system", "batch", "multiply_adds", "parameters", "table_parameters")
+    return _latency("system", columns, device)
+
+
+def _latency(kind: str, columns: tuple[str, ...], device: str) -> pd.DataFrame:
+    """Return the entries that say something about `kind`."""
     rows = []
     for found in measurement("latency").values():
-        if found["environment"]["device"].split(":")[0] == device:
+        if kind in found and found["environment"]["device"].split(":")[0] == device:
             time = found["latency_ms"]
-            row = {key: found[key] for key in ("data", "mode", "heads", "batch", "multiply_adds", "parameters")}
-            row["threads"] = found["environment"]["threads"]
+            row = {key: found[key] for key in columns} | {"threads": found["environment"]["threads"]}
             rows.append(row | {"latency": time["median"], "low": time["min"], "high": time["max"]})
     return pd.DataFrame(rows)
 
 
 def latency_runs(batch: int, threads: int, device: str = "cpu") -> pd.DataFrame:
     """Return one row for each case and turn, as claims read it: label "MODE.HEADS", seed (the turn), latency in ms."""
+    return _turns("mode", batch, threads, device).drop(columns="log2_latency", errors="ignore")
+
+
+def system_latency_runs(batch: int, threads: int, device: str = "cpu") -> pd.DataFrame:
+    """Return one row for each system and turn: label "SYSTEM latency", seed (the turn), latency, log2_latency."""
+    return _turns("system", batch, threads, device)
+
+
+def _turns(kind: str, batch: int, threads: int, device: str) -> pd.DataFrame:
     rows = []
     for found in measurement("latency").values():
         where = found["environment"]
-        if (where["device"].split(":")[0], where["threads"], found["batch"]) == (device, threads, batch):
-            label = f"{found['mode']}.{found['heads']}"
-            case = {"experiment": "latency", "dataset": found["data"], "label": label, "status": "completed"}
-            rows += [case | {"seed": turn, "latency": value} for turn, value in enumerate(found["turns_ms"], start=1)]
+        if kind not in found or (where["device"].split(":")[0], where["threads"]) != (device, threads):
+            continue
+        if found["batch"] != batch:
+            continue
+        label = f"{found['mode']}.{found['heads']}" if kind == "mode" else f"{found['system']} latency"
+        case = {"experiment": "latency", "dataset": found["data"], "label": label, "status": "completed"}
+        for turn, value in enumerate(found["turns_ms"], start=1):
+            rows.append(case | {"seed": turn, "latency": value, "log2_latency": math.log2(value)})
     return pd.DataFrame(rows)
 
 

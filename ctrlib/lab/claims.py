@@ -8,6 +8,7 @@ pairs of cells; its kind says what is asked of them, seed by seed:
 - loss-ratio: every left - right is smaller than `factor` times that of the `reference` pair.
 - no-gain: no left - right reaches `margin`, left being the side with the addition.
 - share: the share of pairs in which left is better lies above `threshold`.
+- level: the metric of every one of `cells` lies on the claimed side of `threshold`.
 
 A claim about several pairs is contradicted by any one of them and has another verdict only if all agree.
 Tests are Holm-adjusted over the pairs of the claim. The effect shown is that of the pair that speaks
@@ -32,7 +33,7 @@ from ctrlib.errors import SettingError, unknown
 from ctrlib.lab import stats, tables
 from ctrlib.lab.tables import Pair
 
-KINDS = ("difference", "rank-first", "loss-ratio", "no-gain", "share")
+KINDS = ("difference", "rank-first", "loss-ratio", "no-gain", "share", "level")
 DIRECTIONS = {"higher": 1, "lower": -1}
 UNJUDGED: dict[str, Any] = {"outcome": "not measured", "negligible": False, "seeds": 0}
 UNJUDGED |= dict.fromkeys(("effect", "low", "high", "p_holm"), math.nan)
@@ -49,7 +50,7 @@ class Claim:
     reading: str  # the claim in a form that runs can decide
     experiment: str
     kind: str
-    pairs: tuple[Pair, ...]  # labels (left, right)
+    pairs: tuple[Pair, ...]  # labels (left, right); of a level (cell, "")
     datasets: tuple[str, ...] = ()  # where the paper says it; elsewhere a verdict is about transfer
     metric: str = "test_auc"
     direction: str = "higher"  # the claimed side; for no-gain and share the better side
@@ -68,6 +69,8 @@ class Claim:
             raise unknown(f"direction of claim '{self.id}':", self.direction, DIRECTIONS)
         if not self.pairs or any(len(pair) != 2 for pair in self.pairs):
             raise SettingError(f"Claim '{self.id}' needs pairs of two labels each.")
+        if any((right == "") != (self.kind == "level") for _, right in self.pairs):
+            raise SettingError(f"Claim '{self.id}': a level needs cells, other kinds need pairs.")
         if (self.kind == "loss-ratio") != (self.reference is not None):
             raise SettingError(f"Claim '{self.id}': loss-ratio needs a reference, other kinds have none.")
 
@@ -90,7 +93,7 @@ class Claim:
     def labels(self) -> list[str]:
         """Return every label that the claim compares, once, in order."""
         used = [*self.pairs, *([self.reference] if self.reference else [])]
-        return list(dict.fromkeys(label for pair in used for label in pair))
+        return list(dict.fromkeys(label for pair in used for label in pair if label))
 
 
 def load_claims(path: Path | None = None) -> tuple[Claim, ...]:
@@ -118,8 +121,10 @@ def _claim(entry: dict[str, Any]) -> Claim:
         names = expand(values.pop("over"), values.pop("skip", ()))
         left, right = values.pop("left", "{}"), values.pop("right", "{}")
         values["pairs"] = [(left.replace("{}", f), right.replace("{}", f)) for f in names]
+    if "cells" in values:
+        values["pairs"] = [(cell, "") for cell in values.pop("cells")]
     if strange := [key for key in values if key not in known]:
-        raise unknown(f"key in claim '{name}':", strange[0], [*known, "over", "skip", "left", "right"])
+        raise unknown(f"key in claim '{name}':", strange[0], [*known, "over", "skip", "left", "right", "cells"])
     values["pairs"] = tuple(tuple(pair) for pair in values.get("pairs", ()))
     values["datasets"] = tuple(values.get("datasets", ()))
     values["reference"] = tuple(values["reference"]) if "reference" in values else None
@@ -147,8 +152,8 @@ def evaluate_claims(
     experiment (`ctrlib.lab.experiments.experiment_runs`). Columns: id, paper, section, sentence, reading, verdict,
     outcome (the verdict before it is worded for other data), negligible, effect, low, high, p_holm (of the weakest
     pair), paper_effect (the same effect from the printed table), seeds (fewest of a pair), failed (failed runs
-    of these cells), compared, missing (labels without a completed run, or pairs without a common seed;
-    the verdict is then "not measured"), remark.
+    of these cells), compared, missing (labels without a completed run, pairs without a common seed, or a metric that
+    no run has; the verdict is then "not measured"), remark.
     """
     asked = [c for c in (load_claims() if claims is None else claims) if c.experiment == experiment]
     if not asked:
@@ -162,10 +167,11 @@ def evaluate_claims(
 def _row(claim: Claim, frame: pd.DataFrame, dataset: str) -> dict[str, Any]:
     ours = claim.ours()
     runs = frame[frame["label"].isin(ours.labels())] if not frame.empty else frame
-    values = tables.by_seed(runs, claim.metric)
-    missing = _missing(ours, values)
+    known = runs.empty or claim.metric in runs  # what is measured on trained networks stands beside few runs or none
+    values = tables.by_seed(runs, claim.metric) if known else pd.DataFrame()
+    missing = _missing(ours, values) if known else [claim.metric]
     row = {key: getattr(claim, key) for key in ("id", "paper", "section", "sentence", "reading")}
-    found = UNJUDGED | {"compared": _why(missing)} if missing else _judge(ours, values)
+    found = UNJUDGED | {"compared": _why(missing, known)} if missing else _judge(ours, values)
     row |= {"verdict": _worded(found["outcome"], claim, dataset), **found}
     failed = int((runs["status"] == "failed").sum()) if not runs.empty else 0
     return row | {
@@ -181,11 +187,13 @@ def _missing(claim: Claim, values: pd.DataFrame) -> list[str]:
     present = values.dropna(how="all").index
     if absent := [label for label in claim.labels() if label not in present]:
         return absent
-    sets = [[*pair, *(claim.reference or ())] for pair in claim.pairs]
+    sets = [[label for label in (*pair, *(claim.reference or ())) if label] for pair in claim.pairs]
     return [" with ".join(cells) for cells in sets if values.loc[cells].dropna(axis=1).empty]
 
 
-def _why(missing: Sequence[str]) -> str:
+def _why(missing: Sequence[str], known: bool) -> str:
+    if not known:
+        return f"not measured on any run: {missing[0]}"
     kind = "no seed in common" if " with " in missing[0] else "no completed run"
     return f"{kind}: {', '.join(missing)}"
 
@@ -205,7 +213,7 @@ def comparisons(claim: Claim, values: pd.DataFrame) -> pd.DataFrame:
     """
     contrasts = [_contrast(claim, values, pair) for pair in claim.pairs]
     # Away from 0 the test asks whether the effect differs from the threshold.
-    threshold = claim.threshold if claim.kind in ("difference", "rank-first") else 0.0
+    threshold = claim.threshold if claim.kind in ("difference", "rank-first", "level") else 0.0
     tested = tables.adjusted(stats.one_sample(c - threshold) for c in contrasts)
     rows = []
     for (left, right), contrast, (shifted, p) in zip(claim.pairs, contrasts, tested, strict=True):
@@ -218,6 +226,8 @@ def comparisons(claim: Claim, values: pd.DataFrame) -> pd.DataFrame:
 
 def _contrast(claim: Claim, values: pd.DataFrame, pair: Pair) -> pd.Series:
     cells = values.T  # seeds x labels
+    if claim.kind == "level":
+        return cells[pair[0]]
     difference = cells[pair[0]] - cells[pair[1]]
     if claim.reference is None:
         return difference
@@ -259,14 +269,14 @@ def _weakest(claim: Claim, table: pd.DataFrame, outcome: str) -> pd.Series:
 
 
 def _compared(claim: Claim, table: pd.DataFrame, weakest: pd.Series) -> str:
-    pair = f"{weakest['left']} - {weakest['right']}"
+    pair = " - ".join(label for label in (weakest["left"], weakest["right"]) if label)
     if claim.reference:
         times = "" if claim.factor == 1 else f"{claim.factor:g} x "
         pair = f"{times}({claim.reference[0]} - {claim.reference[1]}) - ({pair})"
     if len(table) == 1:
         return f"{claim.metric}: {pair}"
     counts = ", ".join(f"{n} {name}" for name, n in table["verdict"].value_counts().items())
-    return f"{claim.metric}: {len(table)} pairs ({counts}); weakest {pair}"
+    return f"{claim.metric}: {len(table)} {'cells' if claim.kind == 'level' else 'pairs'} ({counts}); weakest {pair}"
 
 
 def _rank(claim: Claim, values: pd.DataFrame) -> str:

@@ -329,3 +329,31 @@ def smallest_difference(sd: float, n: int, power: float = 0.8) -> float:
 
     # A shift of 10 x the bound is found nearly always, so the root lies below it.
     return float(optimize.brentq(missing, 0.0, 10 * bound)) * sd / math.sqrt(n)
+
+
+def relative_improvement(auc: float, base: float) -> float:
+    """Return by how many percent an AUC is further from chance than that of a base model (RelaImpr)."""
+    return 100 * ((auc - 0.5) / (base - 0.5) - 1)
+
+
+def fit_by_seed(values: pd.DataFrame, degree: int = 1) -> pd.DataFrame:
+    """Return each seed's least-squares polynomial in log2 of the size: row k holds the factors of the power k.
+
+    values: sizes as index, seeds as columns (L, S). With degree 1 row 1 is what a doubling of the size brings. A seed
+    that lacks a size is left out. Raises `SettingError` for fewer sizes than the polynomial has factors.
+    """
+    if len(values) <= degree:
+        raise SettingError(f"A polynomial of degree {degree} needs {degree + 1} sizes, got {len(values)}.")
+    whole = values.dropna(axis=1)
+    x_L = np.log2(np.asarray(whole.index, dtype=np.float64))
+    fits = {seed: np.polynomial.Polynomial.fit(x_L, whole[seed], degree).convert().coef for seed in whole}
+    rows = {seed: np.pad(factors, (0, degree + 1 - len(factors))) for seed, factors in fits.items()}
+    return pd.DataFrame(rows, index=range(degree + 1), columns=whole.columns)
+
+
+def fitted_curve(values: pd.DataFrame, sizes: Sequence[float], degree: int = 2) -> pd.DataFrame:
+    """Return the mean of `fit_by_seed` at some sizes and its 95 % t interval over seeds: value, low, high."""
+    factors_PS = fit_by_seed(values, degree).to_numpy(dtype=np.float64)
+    powers_KP = np.vander(np.log2(np.asarray(sizes, dtype=np.float64)), degree + 1, increasing=True)
+    rows = [summary(at_S) for at_S in powers_KP @ factors_PS]
+    return pd.DataFrame([{"value": r.value, "low": r.low, "high": r.high} for r in rows], index=list(sizes))

@@ -35,27 +35,24 @@ def measure(model: CTRModel, teacher: CTRModel, data: CTRDataset) -> Measured:
     """Return what a model's streams do on the test rows, beside a teacher.
 
     model: a DS-MLP or any other model, which then is one stream. Scores are fractions and nats, agreement is of logits
-    and probabilities, `share` is each stream's part in the variance of the final logit and sums to 1.
+    and probabilities, between the main and the mean parallel stream too; `share` is each stream's part in the variance
+    of the final logit and sums to 1.
     """
     labels = data.test.labels
     streams_SN = _over(data, lambda ids: _streams(model, ids))
     whole_N = _over(data, lambda ids: model(ids)[None])[0]
     teacher_N = _over(data, lambda ids: teacher(ids)[None])[0]
     names = _names(len(streams_SN))
+    parts = {"whole": whole_N, **dict(zip(names, streams_SN, strict=True))}
+    between = {"between": agreement(streams_SN[0], streams_SN[1:].mean(dim=0))} if len(names) > 1 else {}
     return {
         "whole": _scores(whole_N, labels),
         "teacher": _scores(teacher_N, labels),
         "streams": {name: _scores(z, labels) for name, z in zip(names, streams_SN, strict=True)},
         "share": dict(zip(names, shares(streams_SN), strict=True)),
-        "agreement": {
-            "whole": agreement(whole_N, teacher_N),
-            **{name: agreement(z, teacher_N) for name, z in zip(names, streams_SN, strict=True)},
-        },
+        "agreement": {name: agreement(z, teacher_N) for name, z in parts.items()} | between,
         "teacher_streams": _teacher_streams(teacher, streams_SN[0], data),
-        "errors": {
-            "whole": inherited(whole_N, teacher_N, labels),
-            **{name: inherited(z, teacher_N, labels) for name, z in zip(names, streams_SN, strict=True)},
-        },
+        "errors": {name: inherited(z, teacher_N, labels) for name, z in parts.items()},
         "interactions": _interactions(model, teacher, data, names),
     }
 
@@ -213,9 +210,11 @@ def _rounded(value: Any) -> Any:
 def columns(found: dict[str, Measured]) -> pd.DataFrame:
     """Return one row for each measured run: experiment, label, seed and, where it has them,
 
-    main_auc, parallel_auc, teacher_auc and the loglosses; main_share of the final logit; main_correlation,
-    whole_correlation with the teacher's logit, main_squared, whole_squared; explicit_share of the teacher's logit,
-    explicit_correlation and implicit_correlation of the main stream with the teacher's two parts; main_likeness,
+    main_auc, parallel_auc, teacher_auc and the loglosses; main_share of the final logit and larger_share, that of the
+    stream that has most; main_correlation, whole_correlation with the teacher's logit, main_squared, whole_squared, and
+    between_correlation, between_squared of the main and the parallel stream; explicit_share of the teacher's logit,
+    evened_share, the larger share in the teacher less the larger share in the model; explicit_correlation and
+    implicit_correlation of the main stream with the teacher's two parts, explicit_minus_implicit; main_likeness,
     parallel_likeness, whole_likeness of the interaction maps to the teacher's; and, as fractions of the teacher's
     confident errors, main_kept, whole_kept and whole_mended, with whole_new as a fraction of all rows.
     """
@@ -229,7 +228,11 @@ def _row(path: str, one: Measured) -> dict[str, Any]:
     row |= {f"{stream}_share": value for stream, value in one["share"].items()}
     for stream, values in one["agreement"].items():
         row |= {f"{stream}_{name}": value for name, value in values.items()}
-    row |= one["teacher_streams"] or {}
+    row["larger_share"] = max(one["share"].values())
+    if teacher := one["teacher_streams"]:
+        row |= teacher
+        row["explicit_minus_implicit"] = teacher["explicit_correlation"] - teacher["implicit_correlation"]
+        row["evened_share"] = max(teacher["explicit_share"], 1 - teacher["explicit_share"]) - row["larger_share"]
     row |= {f"{stream}_likeness": value for stream, value in one["interactions"]["likeness"].items()}
     for stream, counts in one["errors"].items():
         errors = max(1, counts["confident"])
