@@ -18,7 +18,7 @@ book: $(V)/.installed
 test: $(V)/.installed
 	$(V)/bin/ruff check .
 	$(V)/bin/mypy
-	$(V)/bin/pytest
+	$(V)/bin/pytest -n auto --dist loadfile
 
 install: $(V)/.installed
 
