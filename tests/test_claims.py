@@ -13,7 +13,7 @@ import pytest
 from ctrlib.bench import latency
 from ctrlib.errors import RecordError, SettingError
 from ctrlib.lab import headline as headline_rooms
-from ctrlib.lab import tables
+from ctrlib.lab import streams, tables
 from ctrlib.lab.claims import Claim, comparisons, evaluate_claims, expand, load_claims, paper_effect
 from ctrlib.lab.experiments import EXPERIMENTS
 from ctrlib.paths import root
@@ -100,6 +100,22 @@ def test_the_file_uses_labels_of_the_experiment() -> None:
     as_logged = next(c for c in load_claims() if c.id == "share-as-logged")
     assert {"T3.none", "T3.relu.bn"} <= set(as_logged.ours().labels())
     assert "T3.relu.bn" not in as_logged.labels()
+
+
+def test_metrics_of_the_two_stages_are_scores_or_measured() -> None:
+    part = {"auc": 0.8, "logloss": 0.4}
+    agreement = {"correlation": 0.9, "squared": 0.01}
+    one = {"label": "A", "seed": 1, "teacher": part, "streams": {"main": part, "parallel": part}}
+    one |= {"share": {"main": 0.7, "parallel": 0.3}, "agreement": {"main": agreement, "between": agreement}}
+    one["teacher_streams"] = {"explicit_share": 0.2, "explicit_correlation": 0.5, "implicit_correlation": 0.6}
+    one |= {"interactions": {"likeness": {}}, "errors": {}}
+    measured = streams.columns({"align/toy/A/seed-1.json": one}).iloc[0]
+    assert measured["larger_share"] == 0.7
+    assert measured["evened_share"] == pytest.approx(0.8 - 0.7)
+    assert measured["explicit_minus_implicit"] == pytest.approx(-0.1)
+    for found in load_claims():
+        if found.experiment in ("distil", "align"):
+            assert found.metric in {"test_auc", "test_logloss", *measured.index}, found.id
 
 
 @pytest.mark.parametrize(

@@ -51,6 +51,12 @@ class Run:
         """Path of the parent's record under the records folder."""
         return self.parent.path.as_posix() if self.parent else None
 
+    def smaller(self, rows: int | None, max_epochs: int) -> Run:
+        """Return this run, and those that it starts from, on fewer training rows and epochs."""
+        parent = self.parent.smaller(rows, max_epochs) if self.parent else None
+        protocol = self.protocol.replace(max_epochs=max_epochs)
+        return dataclasses.replace(self, rows=rows, protocol=protocol, parent=parent)
+
     @property
     def depth(self) -> int:
         """Number of runs that have to be made before this one."""
