@@ -534,20 +534,11 @@ for name in shown:
 
 
 # %% tags=["hide-input"]
-def lineage(run):
-    """A run after those it starts from, on the rows and epochs of the plan."""
-    before = lineage(run.parent) if run.parent else []
-    protocol = run.protocol.replace(max_epochs=plan["max_epochs"])
-    return [
-        *before,
-        replace(run, rows=plan["rows"], protocol=protocol, parent=before[-1] if before else None),
-    ]
-
-
+fewer = {name: plan[name] for name in ("rows", "max_epochs")}
 fresh = Grid("teachers")
 try:
     for seed in plan["seeds"]:
-        fresh.runs += lineage(from_teacher(EMBEDDED, plan["teacher"], seed))
+        fresh.runs += from_teacher(EMBEDDED, plan["teacher"], seed).smaller(**fewer).lineage
 except RecordError:  # the settings are not searched yet
     display(Markdown(f"The search of {plan['teacher']} or of DS-MLP is not recorded yet."))
 made = run_anew(fresh, device=device)

@@ -100,7 +100,8 @@ from ctrlib.lab.streams import measure_runs
 #   helps.
 # - *whole*: the prediction of DS-MLP.
 #
-# All networks are without dropout and batch norm in their layers, with one learning rate. Every seed has a truth, clicks and weights of its own.
+# No layer has dropout or batch norm, but the batch norm of the alignment stage stays (Eq. 8). All networks have one learning rate.
+# Every seed has a truth, clicks and weights of its own.
 
 # %%
 PLANS = {

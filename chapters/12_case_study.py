@@ -279,7 +279,7 @@ def said(name):
     """What the counts on one data set show, in sentences."""
     found = population[name].set_index("label")
     parts = [
-        f"{TITLES[label]} keeps {row['kept']:.0f} % and mends {row['mended']:.0f} %"
+        f"{TITLES[label]} {row['kept']:.0f} % and {row['mended']:.0f} %"
         for label, row in found.iterrows()
         if label in ("student", "DS-MLP", "two plain MLPs", "no distillation", "MLP")
     ]
@@ -290,7 +290,7 @@ def said(name):
     ]
     verdict = verdicts[name].set_index("id")["verdict"]
     return (
-        f"**{name}.** Of the teacher's confident errors, {'; '.join(parts)}. Rows with a confident error, the new ones among them: "
+        f"**{name}.** Of the teacher's confident errors, kept and mended: {'; '.join(parts)}. Rows with a confident error, the new ones among them: "
         f"{', '.join(rates)}. That the student inherits its teacher's errors: *{verdict['student-inherits-errors']}* for confident "
         f"errors, *{verdict['student-inherits-wrong-side']}* for the side of one half. That DS-MLP mends more than its student: "
         f"*{verdict['ds-mlp-mends-errors']}*; that it mends more than models that never saw the teacher: "

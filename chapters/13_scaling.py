@@ -33,7 +33,6 @@ dataset = ""  # paper profile: run one data set only, for example "ml-100k"
 
 # %% tags=["hide-input"]
 
-from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -439,18 +438,13 @@ for name in shown:
 
 
 # %% tags=["hide-input"]
-def lineage(run):
-    """A run after those it starts from, on the rows and epochs of the plan."""
-    before = lineage(run.parent) if run.parent else []
-    protocol = run.protocol.replace(max_epochs=plan["max_epochs"])
-    return [
-        *before,
-        replace(run, rows=plan["rows"], protocol=protocol, parent=before[-1] if before else None),
-    ]
-
-
+fewer = {name: plan[name] for name in ("rows", "max_epochs")}
 try:
-    wanted = [one for run in full_grid(EMBEDDED, plan["widths"], plan["seeds"]).runs for one in lineage(run)]
+    wanted = [
+        one
+        for run in full_grid(EMBEDDED, plan["widths"], plan["seeds"]).runs
+        for one in run.smaller(**fewer).lineage
+    ]
 except RecordError:  # the settings are not searched yet
     wanted = []
 fresh = Grid("scaling", list({run.path: run for run in wanted}.values()))

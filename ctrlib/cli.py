@@ -82,7 +82,9 @@ def parser() -> argparse.ArgumentParser:
 
     bench = commands.add_parser("bench", help="measure speed: steps, peers, latency, or the ladder from a plain loop")
     bench.add_argument("what", choices=["steps", "peers", "ladder", "latency"])
-    bench.add_argument("names", nargs="*", help="groups of steps, or systems for the peers; all when none is named")
+    bench.add_argument(
+        "names", nargs="*", help="groups of steps or of latency, or systems for the peers; else all"
+    )
     bench.add_argument("--repeats", type=int, default=5)
     bench.add_argument("--threads", type=int)
     bench.add_argument("--device", default="cpu", help="for steps and latency")
@@ -268,9 +270,9 @@ def run_bench(options: argparse.Namespace) -> int:
         names = options.names or list(SYSTEMS)
         found = measure_peers(names, options.dataset, options.repeats, options.threads, options.peer_python)
     elif options.what == "latency":
-        from ctrlib.bench.latency import measure_latency
+        from ctrlib.bench.latency import GROUPS, measure_latency
 
-        found = measure_latency(options.repeats, options.threads, options.device)
+        found = measure_latency(options.repeats, options.threads, options.device, options.names or GROUPS)
     else:
         from ctrlib.bench.ladder import measure_ladder
 

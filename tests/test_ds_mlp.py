@@ -21,7 +21,6 @@ from ctrlib.ds_mlp import DSMLP, MODES
 from ctrlib.errors import CtrlibError, RecordError, SettingError
 from ctrlib.losses import DISTILLATION, distillation_loss
 from ctrlib.models import CTRModel, build_model
-from ctrlib.models.base import Origin
 from ctrlib.train import Protocol, fit, load_model, save_weights, start_from
 
 SHORT = Protocol(batch_size=60, max_epochs=2, embedding_dim=4)
@@ -35,17 +34,12 @@ def teacher_of(tiny: CTRDataset, seed: int = 5) -> CTRModel:
     return model
 
 
-def origin_of(model: CTRModel, label: str = "the weights") -> Origin:
-    tensors = {name: value.clone() for name, value in model.state_dict().items()}
-    return Origin(model.name, dataclasses.asdict(model.settings), model.schema, tensors, label)
-
-
 def student_of(tiny: CTRDataset, stage: str = "distill", **settings: Any) -> DSMLP:
     full = SMALL | {"teacher": "GDCN", "teacher_settings": TEACHER, "stage": stage} | settings
     model = build_model("DS-MLP", tiny.schema, seed=1, **full)
     assert isinstance(model, DSMLP)
     if model.teacher is not None:
-        model.start_from(origin_of(teacher_of(tiny)))
+        model.start_from(teacher_of(tiny).origin())
     return model
 
 
@@ -218,7 +212,7 @@ def test_any_registered_model_can_teach(teacher: str, table: str, tiny: CTRDatas
     one = build_model(teacher, tiny.schema, seed=3, embedding_dim=4)
     settings = SMALL | {"teacher": teacher, "teacher_table": table}
     model = build_model("DS-MLP", tiny.schema, seed=1, **settings)
-    model.start_from(origin_of(one))
+    model.start_from(one.origin())
     assert isinstance(model, DSMLP) and model.teacher is not None
     one.eval()
     torch.testing.assert_close(model.teacher(tiny.test.ids), one(tiny.test.ids))

@@ -16,7 +16,6 @@ from ctrlib import seeds
 from ctrlib.data import CTRDataset
 from ctrlib.ds_mlp import DSMLP
 from ctrlib.errors import RecordError
-from ctrlib.lab.fidelity import origin_of
 from ctrlib.lab.grid import ensure_weights
 from ctrlib.lab.run import Run
 from ctrlib.lab.runner import commit, dataset, weights_path
@@ -111,7 +110,7 @@ def train_in_memory(
             continue
         model = build_model(run.model, data.schema, seed=run.seed, **run.settings)
         if run.parent:
-            model.start_from(origin_of(models[run.parent.path]))
+            model.start_from(models[run.parent.path].origin())
         fit(model, data, run.protocol.replace(**changes), seed=run.seed, device=device)
         models[run.path] = model.to("cpu").eval()
     assert data is not None

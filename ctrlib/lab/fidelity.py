@@ -11,7 +11,6 @@ V combinations of the fields, B rows, F fields, D embedding width.
 from __future__ import annotations
 
 import copy
-import dataclasses
 import json
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -34,7 +33,6 @@ from ctrlib.lab.runner import commit, environment
 from ctrlib.lab.stats import summary
 from ctrlib.lab.streams import Measured, stored
 from ctrlib.models import CTRModel, build_model
-from ctrlib.models.base import Origin
 from ctrlib.models.dcn import CrossModel
 from ctrlib.paths import jobs_at_once, measurements_dir
 from ctrlib.train import Protocol, fit
@@ -82,11 +80,6 @@ CELLS = {
     "no teacher": Cell(changes={"distill_weight": 0.0}),
 }
 SLOPES = {"as written": ROW_CELLS, "alone": ALIGNED_CELLS, "exact teacher": EXACT_CELLS}
-
-
-def origin_of(model: CTRModel) -> Origin:
-    """Return the weights of a model that `build_model` made, for a stage that starts from them."""
-    return Origin(model.name, dataclasses.asdict(model.settings), model.schema, dict(model.state_dict()))
 
 
 # --- the truth and its clicks ------------------------------------------------------------------------------
@@ -145,12 +138,12 @@ def train_cell(seed: int, cell: Cell, **changes: Any) -> dict[str, CTRModel]:
     settings |= cell.changes
     told = {"teacher": "GDCN", "teacher_settings": GDCN}
     distilled = build_model("DS-MLP", SCHEMA, seed=seed, stage="distill", **settings, **told)
-    distilled.start_from(origin_of(taught_by))
+    distilled.start_from(taught_by.origin())
     networks = {"truth": law, "teacher": taught_by, "distilled": _fitted(distilled, data, protocol, seed)}
     if cell.student_only:
         return networks
     aligned = build_model("DS-MLP", SCHEMA, seed=seed, stage="align", **settings)
-    aligned.start_from(origin_of(distilled))
+    aligned.start_from(distilled.origin())
     mlp = build_model("DNN", SCHEMA, seed=seed, **NETWORK, hidden_units=(cell.width,) * 3)
     networks |= {"aligned": _fitted(aligned, data, protocol, seed), "MLP": _fitted(mlp, data, protocol, seed)}
     return networks | {"cross network": cross()}

@@ -128,8 +128,8 @@ def _generations(todo: list[Run], weights: Path | None) -> list[list[Run]]:
         elif not weights_path(parent, weights).exists():
             wanted[parent.path] = dataclasses.replace(parent, keep=True)
             waiting.append(parent)
-    depths = sorted({run.depth for run in wanted.values()})
-    return [[run for run in wanted.values() if run.depth == depth] for depth in depths]
+    depths = {path: len(run.lineage) for path, run in wanted.items()}
+    return [[run for path, run in wanted.items() if depths[path] == depth] for depth in sorted(set(depths.values()))]
 
 
 def _make(

@@ -58,9 +58,9 @@ class Run:
         return dataclasses.replace(self, rows=rows, protocol=protocol, parent=parent)
 
     @property
-    def depth(self) -> int:
-        """Number of runs that have to be made before this one."""
-        return self.parent.depth + 1 if self.parent else 0
+    def lineage(self) -> list[Run]:
+        """The runs that have to be made before this one, in order, and the run itself."""
+        return [*(self.parent.lineage if self.parent else []), self]
 
     @property
     def full_settings(self) -> dict[str, Any]:

@@ -123,6 +123,11 @@ class CTRModel(nn.Module):
         """Parameters under the embedding regulariser: every table, first-order weights included."""
         return [p for name, p in self.named_parameters() if "embedding" in name]
 
+    def origin(self) -> Origin:
+        """Return a copy of the model's weights, for another that starts from them. `build_model` must have made it."""
+        tensors = {name: value.detach().clone() for name, value in self.state_dict().items()}
+        return Origin(self.name, dataclasses.asdict(self.settings), self.schema, tensors)
+
     def start_from(self, origin: Origin) -> None:
         """Take over the trained weights of another model. Raises `SettingError` where they do not fit.
 
