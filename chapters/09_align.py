@@ -290,6 +290,36 @@ for name in shown:
     display(views.comparison(rivals[name], f"DS-MLP and simpler or other forms on {name}."))
 
 # %% [markdown]
+# ## What the norm before the heads does
+#
+# Eq. 8 normalises hidden states that have been through a ReLU. Some units are silent on nearly all rows. Their variance over a batch is then
+# close to nothing, and the norm divides by its root. When such a unit answers to a new row, its answer is multiplied a hundredfold and more, and the logit
+# with it. A norm with weights of its own, as in the code, can turn such a unit down. The one of Eq. 8 cannot.
+#
+# *Quiet units* are those with a variance below the norm's own $\epsilon$. *Extreme* rows have a logit beyond 6 either way, which is a
+# probability beyond 0.9975. *Clipped* is the logloss when logits are cut off there: if it is much lower, few rows make the loss.
+
+# %% tags=["hide-input"]
+TAILS = {
+    "quiet": ("quiet units", ".1%"),
+    "extreme": ("extreme rows", ".1%"),
+    "test_logloss": ("logloss", ".4f"),
+    "clipped_logloss": ("clipped", ".4f"),
+    "whole_correlation": ("correlation with the teacher", ".2f"),
+    "whole_rank": ("of ranks", ".2f"),
+}
+NORMED = {"DS-MLP": "DS-MLP: norm in this stage", "no-hidden-alignment": "no hidden alignment"}
+NORMED |= {"released": "released: norm in stage I, with weights", "distilled": "first stage, without a norm"}
+NORMED |= {"no-distillation": "no distillation", "two-plain-mlps": "two plain MLPs"}
+for name in shown:
+    if "quiet" in runs[name]:
+        means = runs[name].groupby("label")[list(TAILS)].mean(numeric_only=True)
+        rows = means.reindex(list(NORMED)).dropna().reset_index()
+        rows.insert(0, "form", rows["label"].map(NORMED))
+        caption = f"Tails of the predictions on {name}, means over seeds."
+        display(views.table(rows, {"form": ("form", ""), **TAILS}, caption))
+
+# %% [markdown]
 # ## The weights of the alignment losses
 #
 # The right half of Figure 5 varies $\alpha$ from 0.5 to 1.5 and keeps the variation of $\beta$ consistent; we set both to one value. The figure is a

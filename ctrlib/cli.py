@@ -82,9 +82,7 @@ def parser() -> argparse.ArgumentParser:
 
     bench = commands.add_parser("bench", help="measure speed: steps, peers, latency, or the ladder from a plain loop")
     bench.add_argument("what", choices=["steps", "peers", "ladder", "latency"])
-    bench.add_argument(
-        "names", nargs="*", help="groups of steps or of latency, or systems for the peers; else all"
-    )
+    bench.add_argument("names", nargs="*", help="groups of steps or of latency, or systems for the peers; else all")
     bench.add_argument("--repeats", type=int, default=5)
     bench.add_argument("--threads", type=int)
     bench.add_argument("--device", default="cpu", help="for steps and latency")

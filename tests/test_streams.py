@@ -17,7 +17,17 @@ from ctrlib.lab import runner, streams
 from ctrlib.lab.interactions import interaction_map, likeness
 from ctrlib.lab.records import read_record, write_record
 from ctrlib.lab.run import Run
-from ctrlib.lab.streams import agreement, columns, inherited, measure, measure_runs, shares, stored
+from ctrlib.lab.streams import (
+    agreement,
+    columns,
+    inherited,
+    measure,
+    measure_runs,
+    quiet_units,
+    shares,
+    stored,
+    tails,
+)
 from ctrlib.models import CTRModel, build_model
 from ctrlib.models.base import Origin
 from ctrlib.train import Protocol
@@ -45,6 +55,37 @@ def test_shares_of_equal_constant_and_opposed_streams() -> None:
     assert shares(torch.stack([z, torch.full_like(z, 3.0)])) == pytest.approx([1.0, 0.0], abs=1e-12)
     assert shares(torch.stack([3 * z, -z])) == pytest.approx([1.5, -0.5]), "a stream that works against the sum"
     assert shares(torch.stack([z, 3 * z + 5])) == pytest.approx([0.25, 0.75]), "means do not count"
+
+
+# --- tails -------------------------------------------------------------------------------------------------
+
+
+def test_tails_count_extreme_logits_and_cut_them_off() -> None:
+    z = torch.tensor([0.0, 5.0, -7.0, 60.0], dtype=torch.float64)
+    y = torch.tensor([1.0, 1.0, 1.0, 0.0], dtype=torch.float64)
+    found = tails(z, y)
+    assert found["extreme"] == 0.5
+    expected = F.binary_cross_entropy_with_logits(torch.tensor([0.0, 5.0, -6.0, 6.0], dtype=torch.float64), y)
+    assert found["clipped_logloss"] == pytest.approx(float(expected))
+    assert tails(z[:2], y[:2])["clipped_logloss"] == pytest.approx(
+        float(F.binary_cross_entropy_with_logits(z[:2], y[:2]))
+    )
+
+
+def test_quiet_units_are_those_below_epsilon(tiny: CTRDataset) -> None:
+    model = build_model("DS-MLP", tiny.schema, stage="align", **SMALL)
+    assert quiet_units(model) == 0.0
+    model.main.norm.running_var[:3] = 1e-9  # of 6 units, beside 5 of the parallel stream
+    assert quiet_units(model) == pytest.approx(3 / 11)
+    assert quiet_units(build_model("DS-MLP", tiny.schema, stage="align", hidden_alignment="none", **SMALL)) == 0.0
+    assert quiet_units(build_model("DNN", tiny.schema)) == 0.0
+
+
+def test_ranks_do_not_see_extreme_logits() -> None:
+    z = drawn(400)
+    pulled = torch.where(z > z.quantile(0.99), 1e4 * z, z)
+    found = agreement(pulled, z)
+    assert found["rank"] == pytest.approx(1.0) and found["correlation"] < 0.9
 
 
 # --- agreement ---------------------------------------------------------------------------------------------

@@ -27,6 +27,7 @@ from ctrlib.train import auc, load_model, logloss
 from ctrlib.train.fit import EVALUATION_ROWS
 
 CONFIDENT = 0.9  # a teacher errs confidently where it gives the wrong class more than this
+LIMIT = 6.0  # a logit beyond it is a probability beyond 0.9975
 Measured = dict[str, Any]
 
 
@@ -54,6 +55,7 @@ def measure(model: CTRModel, teacher: CTRModel, data: CTRDataset) -> Measured:
         "teacher_streams": _teacher_streams(teacher, streams_SN[0], data),
         "errors": {name: inherited(z, teacher_N, labels) for name, z in parts.items()},
         "interactions": _interactions(model, teacher, data, names),
+        "tails": {**tails(whole_N, labels), "quiet": quiet_units(model)},
     }
 
 
@@ -85,17 +87,41 @@ def shares(streams_SN: Tensor) -> list[float]:
 def agreement(a_N: Tensor, b_N: Tensor) -> dict[str, float]:
     """Return how close two predictions are, from their logits.
 
-    correlation: of logits. squared: mean squared difference of probabilities. logit_mean, logit_root: mean absolute
-    and root mean square difference of logits; they bound the difference of logloss (Eq. 14 with L = 1).
+    correlation: of logits. rank: of their ranks, which a few extreme logits do not move. squared: mean squared
+    difference of probabilities. logit_mean, logit_root: mean absolute and root mean square difference of logits; they
+    bound the difference of logloss (Eq. 14 with L = 1).
     """
     a, b = a_N.double(), b_N.double()
     gap = a - b
     return {
         "correlation": float(torch.corrcoef(torch.stack([a, b]))[0, 1]),
+        "rank": float(torch.corrcoef(torch.stack([a, b]).argsort(dim=1).argsort(dim=1).double())[0, 1]),
         "squared": float((torch.sigmoid(a) - torch.sigmoid(b)).square().mean()),
         "logit_mean": float(gap.abs().mean()),
         "logit_root": float(gap.square().mean().sqrt()),
     }
+
+
+def tails(logits_N: Tensor, labels_N: Tensor) -> dict[str, float]:
+    """Return the fraction of rows with a logit beyond `LIMIT` either way, and the logloss with logits cut off there."""
+    return {
+        "extreme": float((logits_N.abs() > LIMIT).float().mean()),
+        "clipped_logloss": logloss(logits_N.clamp(-LIMIT, LIMIT), labels_N),
+    }
+
+
+def quiet_units(model: CTRModel) -> float:
+    """Return the fraction of hidden units before the heads that were all but constant over the last batches.
+
+    Their variance is below the batch norm's epsilon, so that norm multiplies what they do on a new row a hundredfold
+    and more. 0 where states are not normalised.
+    """
+    streams = [*(s for s in (model.main, *model.parallels) if s is not None)] if isinstance(model, DSMLP) else []
+    norms = [norm for stream in streams if isinstance(norm := stream.norm, torch.nn.BatchNorm1d)]
+    variances = [norm.running_var for norm in norms if norm.running_var is not None]
+    if not variances:
+        return 0.0
+    return float((torch.cat(variances) < norms[0].eps).float().mean())
 
 
 def inherited(model_N: Tensor, teacher_N: Tensor, labels_N: Tensor) -> dict[str, int]:
@@ -216,7 +242,8 @@ def columns(found: dict[str, Measured]) -> pd.DataFrame:
     evened_share, the larger share in the teacher less the larger share in the model; explicit_correlation and
     implicit_correlation of the main stream with the teacher's two parts, explicit_minus_implicit; main_likeness,
     parallel_likeness, whole_likeness of the interaction maps to the teacher's; and, as fractions of the teacher's
-    confident errors, main_kept, whole_kept and whole_mended, with whole_new as a fraction of all rows.
+    confident errors, main_kept, whole_kept and whole_mended, with whole_new as a fraction of all rows; extreme,
+    clipped_logloss and quiet, as `tails` and `quiet_units` give them.
     """
     return pd.DataFrame([_row(path, one) for path, one in found.items()])
 
@@ -238,4 +265,4 @@ def _row(path: str, one: Measured) -> dict[str, Any]:
         errors = max(1, counts["confident"])
         row |= {f"{stream}_{name}": counts[name] / errors for name in ("kept", "wrong", "mended")}
         row[f"{stream}_new"] = counts["new"] / counts["rows"]
-    return row
+    return row | one["tails"]
