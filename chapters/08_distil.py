@@ -655,7 +655,7 @@ Markdown("\n\n".join(said(name) for name in shown))
 # is largely improved by learning from the teacher, can mean either.
 #
 # **How sure are we.** Intervals are over seeds on one split. A seed fixes the teacher too: where teachers differ much from seed to seed, so do
-# all that start from them, and intervals are wide. Variants have three seeds, so there is an interval and no test. The settings were
+# all that start from them, and intervals are wide. The search tries each setting with one seed. Where seeds differ more than settings, it can choose luck. Variants have three seeds, so there is an interval and no test. The settings were
 # chosen for the model after both stages with cross entropy; another loss might gain from settings of its own. Agreement is
 # measured on test rows, and chooses nothing.
 #
