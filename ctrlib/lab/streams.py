@@ -265,4 +265,5 @@ def _row(path: str, one: Measured) -> dict[str, Any]:
         errors = max(1, counts["confident"])
         row |= {f"{stream}_{name}": counts[name] / errors for name in ("kept", "wrong", "mended")}
         row[f"{stream}_new"] = counts["new"] / counts["rows"]
-    return row | one["tails"]
+    row |= one["tails"]
+    return row
