@@ -108,7 +108,7 @@ def test_metrics_of_the_two_stages_are_scores_or_measured() -> None:
     one = {"label": "A", "seed": 1, "teacher": part, "streams": {"main": part, "parallel": part}}
     one |= {"share": {"main": 0.7, "parallel": 0.3}, "agreement": {"main": agreement, "between": agreement}}
     one["teacher_streams"] = {"explicit_share": 0.2, "explicit_correlation": 0.5, "implicit_correlation": 0.6}
-    one |= {"interactions": {"likeness": {}}, "errors": {}}
+    one |= {"interactions": {"likeness": {}}, "errors": {}, "tails": {"extreme": 0.1}}
     measured = streams.columns({"align/toy/A/seed-1.json": one}).iloc[0]
     assert measured["larger_share"] == 0.7
     assert measured["evened_share"] == pytest.approx(0.8 - 0.7)

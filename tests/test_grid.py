@@ -78,7 +78,7 @@ def test_every_stored_record_lies_where_its_run_says() -> None:
     paths = sorted(folder.glob("*/*/*/seed-*.json"))
     assert paths
     for path in paths:
-        assert verify.run_of(read_record(path)).path == path.relative_to(folder)
+        assert verify.run_of(read_record(path), folder).path == path.relative_to(folder)
 
 
 def test_a_record_under_the_wrong_name_is_an_error(on_tiny: CTRDataset, tmp_path: Path) -> None:
@@ -232,7 +232,8 @@ def test_search_table_reads_validation_only(on_tiny: CTRDataset, tmp_path: Path)
 
 
 SCRIPT = """
-import sys
+import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell may have it ignored
 sys.path.insert(0, {tests!r})
 import torch
 from conftest import random_split
