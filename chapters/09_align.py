@@ -296,8 +296,8 @@ for name in shown:
 # close to nothing, and the norm divides by its root. When such a unit answers to a new row, its answer is multiplied a hundredfold and more, and the logit
 # with it. A norm with weights of its own, as in the code, can turn such a unit down. The one of Eq. 8 cannot.
 #
-# *Quiet units* are those with a variance below the norm's own $\epsilon$. *Extreme* rows have a logit beyond 6 either way, which is a
-# probability beyond 0.9975. *Clipped* is the logloss when logits are cut off there: if it is much lower, few rows make the loss.
+# *Quiet units* are those with a variance below the norm's own $\epsilon$. *Extreme* rows have a logit beyond 6 either way, a near certain
+# click or no click. *Clipped* is the logloss when logits are cut off there: if it is much lower, few rows make the loss.
 
 # %% tags=["hide-input"]
 TAILS = {
