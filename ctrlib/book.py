@@ -24,6 +24,7 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from ctrlib.errors import CtrlibError, unknown
@@ -154,8 +155,8 @@ def execute(name: str, parameters: dict[str, Any], out: Path | None = None) -> P
     jupytext.write(jupytext.read(pages[name]), unrun)
     start = time.perf_counter()
     try:
-        with _kernel_environment():
-            papermill.execute_notebook(unrun, part, parameters, **_papermill_options(profile))
+        with _kernel_environment(), own_sockets() as sockets:
+            papermill.execute_notebook(unrun, part, parameters, config=sockets, **_papermill_options(profile))
     except papermill.PapermillExecutionError as error:
         raise CtrlibError(_failure(name, error)) from None
     except DeadKernelError:
@@ -170,8 +171,7 @@ def _papermill_options(profile: str) -> dict[str, Any]:
     full = profile == "paper"
     if full:
         logging.basicConfig(level=logging.INFO, format="%(message)s")
-    options = {"kernel_name": "python3", "cwd": root(), "config": without_ports()}
-    return options | {"progress_bar": False, "log_output": full}
+    return {"kernel_name": "python3", "cwd": root(), "progress_bar": False, "log_output": full}
 
 
 def _failure(name: str, error: Any) -> str:
@@ -194,13 +194,19 @@ def _kernel_environment() -> Iterator[None]:
         os.environ.update(before)
 
 
-def without_ports() -> Any:
-    """Return a kernel configuration that talks over files: no open port, no warning about one."""
+@contextmanager
+def own_sockets() -> Iterator[Any]:
+    """Yield a kernel configuration that talks over files in a folder of its own: no open port, no warning about one.
+
+    Kernels that share a folder pick their files by number and, when started together, pick the same ones.
+    """
     from traitlets.config import Config
 
-    config = Config()
-    config.KernelManager.transport = config.AsyncKernelManager.transport = "ipc"
-    return config
+    with TemporaryDirectory(prefix="ctrlib-") as folder:
+        config = Config()
+        for manager in (config.KernelManager, config.AsyncKernelManager):
+            manager.transport, manager.ip = "ipc", f"{folder}/kernel"
+        yield config
 
 
 def stage(profile: str, out: Path) -> None:

@@ -143,15 +143,24 @@ def test_paired_notebook_runs_in_a_clean_clone(
     monkeypatch.delenv("CTRLIB_RECORDS", raising=False)
     monkeypatch.setenv("CTRLIB_ROOT", str(clone))
     monkeypatch.setenv("PYTHONPATH", str(clone))
-    papermill.execute_notebook(
-        clone / name,
-        tmp_path / "out.ipynb",
-        {"profile": "smoke"},
-        kernel_name="python3",
-        cwd=clone,
-        progress_bar=False,
-        config=book.without_ports(),
-    )
+    with book.own_sockets() as sockets:
+        papermill.execute_notebook(
+            clone / name,
+            tmp_path / "out.ipynb",
+            {"profile": "smoke"},
+            kernel_name="python3",
+            cwd=clone,
+            progress_bar=False,
+            config=sockets,
+        )
+
+
+def test_kernels_started_together_share_no_socket() -> None:
+    with book.own_sockets() as one, book.own_sockets() as other:
+        assert one.KernelManager.ip != other.KernelManager.ip
+        folders = [Path(sockets.KernelManager.ip).parent for sockets in (one, other)]
+        assert all(folder.is_dir() for folder in folders)
+    assert not any(folder.exists() for folder in folders)
 
 
 def test_importing_ctrlib_needs_none_of_the_books_tools() -> None:
