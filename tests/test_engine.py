@@ -92,7 +92,7 @@ def test_replayed_steps_equal_plain_ones() -> None:
 
 def test_a_run_that_fails_leaves_the_others_their_records(tiny: CTRDataset, monkeypatch: pytest.MonkeyPatch) -> None:
     """A diverging run is recorded as failed; one that raises is raised at the end, after the others' records."""
-    monkeypatch.setattr(runner, "dataset", lambda name, min_count, rows: tiny)
+    monkeypatch.setattr(runner, "dataset", lambda name, *others: tiny)
     grid = Grid("trial").add("ml-100k", {"T9": ("T9", {}), "DNN": ("DNN", {})}, FAST, [1])
     grid.add("ml-100k", {"T21": ("T21", {})}, FAST.replace(learning_rate=1e12), [1])
     original = runner.build_model
@@ -113,7 +113,7 @@ def test_a_run_that_fails_leaves_the_others_their_records(tiny: CTRDataset, monk
 def test_interleaved_runs_have_the_records_of_runs_alone(
     tiny: CTRDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(runner, "dataset", lambda name, min_count, rows: tiny)
+    monkeypatch.setattr(runner, "dataset", lambda name, *others: tiny)
     cells: dict[str, Any] = {"T9": ("T9", {}), "QNN": ("QNN-alpha", {"rows": 2}), "MLP": ("MLP", {"hidden_width": 8})}
     grid = Grid("trial").add("ml-100k", cells, FAST, [1, 2])
     together = {(run.label, run.seed): record for run, record in interleaved(grid.runs, "cpu", 4)}

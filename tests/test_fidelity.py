@@ -374,7 +374,7 @@ def chain(tiny: CTRDataset) -> Run:
 def on_tiny(tiny: CTRDataset, monkeypatch: pytest.MonkeyPatch) -> CTRDataset:
     """ml-100k stands for the tiny data set."""
     for module in (case_study, runner):
-        monkeypatch.setattr(module, "dataset", lambda name, min_count, rows: tiny)
+        monkeypatch.setattr(module, "dataset", lambda name, *others: tiny)
     return tiny
 
 

@@ -59,7 +59,7 @@ def test_a_resumed_run_follows_the_schedule(data: CTRDataset, tmp_path: Path) ->
 def test_runs_side_by_side_have_the_records_of_runs_alone(
     data: CTRDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(runner, "dataset", lambda name, min_count, rows: data)
+    monkeypatch.setattr(runner, "dataset", lambda name, *others: data)
     grid = Grid("trial").add("ml-100k", SYSTEMS, PROTOCOL, [1, 2])
     alone = run_grid(grid, root=tmp_path, device="cuda", jobs=1, progress=False)
     together = {}

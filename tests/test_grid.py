@@ -28,7 +28,7 @@ CELLS = {"T9.none": ("T9", {}), "MLP.relu": ("MLP", {"post_activation": "relu", 
 @pytest.fixture
 def on_tiny(tiny: CTRDataset, monkeypatch: pytest.MonkeyPatch) -> CTRDataset:
     """ml-100k stands for the tiny data set, so that nothing is fetched."""
-    monkeypatch.setattr(runner, "dataset", lambda name, min_count, rows: tiny)
+    monkeypatch.setattr(runner, "dataset", lambda name, *others: tiny)
     return tiny
 
 
@@ -243,7 +243,7 @@ from ctrlib.train import Protocol
 g = torch.Generator().manual_seed(0)
 schema = Schema((Field("a"), Field("b"), Field("c")), (7, 9, 5))
 tiny = CTRDataset("tiny", schema, *[random_split(n, schema, g) for n in (600, 200, 200)], "0" * 16, {{}})
-runner.dataset = lambda name, min_count, rows: tiny
+runner.dataset = lambda name, *others: tiny
 protocol = Protocol(batch_size=100, max_epochs={epochs} // 100 or 2, patience=99, embedding_dim=4)
 cells = {{"T9.none": ("T9", {{}}), "T19.none": ("T19", {{}})}}
 grid = Grid("trial").add("ml-100k", cells, protocol, [1, 2])
@@ -271,3 +271,49 @@ def wait_until(condition: Any, seconds: float = 60.0) -> None:
     while not condition():
         assert time.monotonic() < end, "waited too long"
         time.sleep(0.02)
+
+
+# ---- what the seed decides ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("vary", "same_weights", "same_batches", "same_split"),
+    [
+        ("seed", False, False, True),
+        ("initial", False, True, True),
+        ("order", True, False, True),
+        ("split", True, True, False),
+        ("all", False, False, False),
+    ],
+)
+def test_the_seed_decides_what_is_asked(
+    vary: str, same_weights: bool, same_batches: bool, same_split: bool, tiny: CTRDataset, monkeypatch: Any
+) -> None:
+    seen: list[tuple[Any, int, int]] = []
+
+    def watched(model: Any, data: Any, protocol: Any, *, seed: int, **options: Any) -> Any:
+        seen.append((model.embedding.weight.detach().clone(), seed, splits[-1]))
+        return fit_epochs(model, data, protocol, seed=seed, **options)
+
+    splits: list[int] = []
+    fit_epochs = runner.fit_epochs
+    monkeypatch.setattr(runner, "dataset", lambda name, count, rows, split: splits.append(split) or tiny)
+    monkeypatch.setattr(runner, "fit_epochs", watched)
+    cells = {"T9.none": CELLS["T9.none"]}
+    for one in Grid("trial").add("ml-100k", cells, FAST.replace(max_epochs=1), [1, 2], vary=vary).runs:
+        record = runner.make_record(one)
+        assert record["vary"] == vary and verify.run_of(record).path == one.path
+    (weights, order, split), (weights2, order2, split2) = seen
+    assert bool((weights == weights2).all()) == same_weights
+    assert (order == order2, split == split2) == (same_batches, same_split)
+
+
+def test_a_variation_has_a_path_of_its_own_and_is_refused_where_it_means_nothing(tmp_path: Path) -> None:
+    plain, varied = (Grid("trial").add("ml-100k", CELLS, FAST, [1], vary=v).runs[0].path for v in ("seed", "all"))
+    assert plain != varied
+    with pytest.raises(SettingError, match=r"'splits'.*Did you mean 'split'"):
+        Grid("trial").add("ml-100k", CELLS, FAST, [1], vary="splits")
+    with pytest.raises(SettingError, match="split of frappe_x1 is published"):
+        run(Grid("trial").add("frappe_x1", CELLS, FAST, [1], vary="split"), tmp_path)
+    with pytest.raises(SettingError, match="leaves no weights"):
+        Grid("trial").add("ml-100k", CELLS, FAST, [1], vary="order", keep=True)

@@ -291,8 +291,8 @@ def test_columns_of_a_measured_run(tiny: CTRDataset) -> None:
 def kept_here(tiny: CTRDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> CTRDataset:
     """ml-100k stands for the tiny data set, measurements go to a folder of the test."""
     monkeypatch.setattr(streams, "measurements_dir", lambda: tmp_path)
-    monkeypatch.setattr(streams, "dataset", lambda name, min_count, rows: tiny)
-    monkeypatch.setattr(runner, "dataset", lambda name, min_count, rows: tiny)
+    monkeypatch.setattr(streams, "dataset", lambda name, *others: tiny)
+    monkeypatch.setattr(runner, "dataset", lambda name, *others: tiny)
     return tiny
 
 

@@ -16,7 +16,7 @@ from typing import Any
 from ctrlib.data import DATASETS
 from ctrlib.errors import CtrlibError, DataError, DeviceError, RecordError, SettingError, unknown
 from ctrlib.lab.records import Record, read_record, set_aside, write_record
-from ctrlib.lab.run import Run
+from ctrlib.lab.run import VARIED, Run
 from ctrlib.lab.runner import checkpoints_dir, make_record, record_epochs, weights_path
 from ctrlib.models import MODELS
 from ctrlib.paths import jobs_at_once, records_dir
@@ -42,17 +42,18 @@ class Grid:
         *,
         parent: Callable[[int], Run] | None = None,
         keep: bool = False,
+        vary: str = "seed",
     ) -> Grid:
         """Add every cell (label -> model and settings) with every seed, seed by seed; return the grid.
 
         A cell's embedding_dim is the protocol's unless it names its own. parent: gives for a seed the run whose weights
-        the cells start from; it need not be in the grid. keep: leave the weights behind.
+        the cells start from; it need not be in the grid. keep, vary: see `Run`.
         """
         for seed in seeds:
             for label, (model, settings) in cells.items():
                 full = {"embedding_dim": protocol.embedding_dim} | dict(settings)
                 origin = parent(seed) if parent else None
-                run = Run(self.experiment, dataset, label, model, full, protocol, seed, rows, origin, keep)
+                run = Run(self.experiment, dataset, label, model, full, protocol, seed, rows, origin, keep, vary)
                 self.runs.append(run)
         return self
 
@@ -241,6 +242,8 @@ def _check(grid: Grid) -> None:
         run.full_settings  # noqa: B018  raises for a setting that does not exist
         if run.dataset not in DATASETS:
             raise unknown("data set", run.dataset, DATASETS)
+        if VARIED[run.vary][2] and not DATASETS[run.dataset].random_split:
+            raise SettingError(f"The split of {run.dataset} is published: no run there can vary it ({run.label}).")
         if run.path in seen:
             raise SettingError(f"The grid holds the same run twice: {run.path}. Give each cell its own label.")
         seen[run.path] = run

@@ -90,6 +90,7 @@ def frame(records: list[Record]) -> pd.DataFrame:
     for record in records:
         row = {key: record.get(key) for key in ("experiment", "dataset", "fingerprint", "model", "label", "seed")}
         row |= {key: record.get(key) for key in ("status", "error", "best_epoch", "parameters", "numerics")}
+        row["vary"] = record.get("vary", "seed")  # older records vary nothing else
         for split in ("train", "valid", "test"):  # older records have no training scores
             scores = record.get(split) or {}
             row |= {f"{split}_{name}": scores.get(name) for name in ("auc", "logloss")}

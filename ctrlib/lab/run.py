@@ -8,11 +8,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ctrlib.errors import SettingError
+from ctrlib.errors import SettingError, unknown
 from ctrlib.lab.records import digest
 from ctrlib.models import MODELS
 from ctrlib.models.base import checked
 from ctrlib.train import Protocol
+
+SPLIT_SEED = 2024  # of every run whose split its seed does not decide
+VARIED = {  # what a run's seed decides -> whether it decides initial values, batches and dropout, the split
+    "seed": (True, True, False),
+    "initial": (True, False, False),
+    "order": (False, True, False),
+    "split": (False, False, True),
+    "all": (True, True, True),
+}
 
 
 @dataclass(frozen=True)
@@ -21,7 +30,8 @@ class Run:
 
     label: the cell of the table that it belongs to. settings: the model's. rows: training rows to keep, None for
     all. parent: the run whose weights a stage starts from. keep: leave the weights behind, for stages that start from
-    them and for what is measured on the trained network.
+    them and for what is measured on the trained network. vary: what the seed decides, a name in `VARIED`; by default
+    initial values, batches and dropout, on one split. What it does not decide is that of seed 0.
     """
 
     experiment: str
@@ -34,8 +44,13 @@ class Run:
     rows: int | None = None
     parent: Run | None = None
     keep: bool = False
+    vary: str = "seed"
 
     def __post_init__(self) -> None:
+        if self.vary not in VARIED:
+            raise unknown("kind of variation", self.vary, VARIED)
+        if self.vary != "seed" and (self.parent or self.keep):
+            raise SettingError(f"A run that varies the {self.vary} is no stage and leaves no weights: {self.label}.")
         if self.parent and any(getattr(self.parent, n) != getattr(self, n) for n in ("dataset", "rows", "seed")):
             raise SettingError(f"A stage and the run it starts from share data set, rows and seed: {self.label}.")
 
@@ -44,7 +59,14 @@ class Run:
         """Everything that the run's numbers depend on, except the code."""
         values = {name: getattr(self, name) for name in ("dataset", "model", "seed", "rows")}
         parent = self.parent.path.parent.as_posix() if self.parent else None  # without its seed, which is this one's
+        values |= {"vary": self.vary} if self.vary != "seed" else {}
         return values | {"parent": parent, "settings": self.changed_settings, "protocol": self.protocol.changes()}
+
+    @property
+    def seeds(self) -> tuple[int, int, int]:
+        """The seeds of initial values, of batches and dropout, and of the split."""
+        initial, order, split = VARIED[self.vary]
+        return self.seed * initial, self.seed * order, self.seed if split else SPLIT_SEED
 
     @property
     def parent_path(self) -> str | None:

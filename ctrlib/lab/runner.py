@@ -19,7 +19,7 @@ import torch
 
 from ctrlib.data import CTRDataset, load_dataset
 from ctrlib.lab.records import Record
-from ctrlib.lab.run import Run
+from ctrlib.lab.run import SPLIT_SEED, Run
 from ctrlib.models import build_model
 from ctrlib.paths import cache_dir, root
 from ctrlib.train import NUMERICS, FitResult, TrainingError, save_weights, start_from
@@ -67,11 +67,12 @@ def record_epochs(
     if checked_device(device).type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
     torch.set_num_threads(threads)
-    data = dataset(run.dataset, run.protocol.min_count, run.rows)
+    initial, order, split = run.seeds
+    data = dataset(run.dataset, run.protocol.min_count, run.rows, split)
     checkpoint_path = checkpoints / run.path.with_suffix(".pt") if checkpoints else None
     record = _header(run, data, device, threads)
     try:
-        model = build_model(run.model, data.schema, seed=run.seed, **run.settings)
+        model = build_model(run.model, data.schema, seed=initial, **run.settings)
         if run.parent:
             start_from(model, weights_path(run.parent, weights), data)
         kind = device.split(":")[0]  # a random stream's state belongs to a kind of device
@@ -80,7 +81,7 @@ def record_epochs(
             model,
             data,
             run.protocol,
-            seed=run.seed,
+            seed=order,
             device=device,
             checkpoint_path=checkpoint_path,
             identity=identity,
@@ -96,9 +97,9 @@ def record_epochs(
 
 
 @lru_cache(maxsize=2)
-def dataset(name: str, min_count: int, rows: int | None) -> CTRDataset:
+def dataset(name: str, min_count: int, rows: int | None, split_seed: int = SPLIT_SEED) -> CTRDataset:
     """Return the data set, kept in memory for the next run of this process."""
-    return load_dataset(name, min_count=min_count, rows=rows)
+    return load_dataset(name, min_count=min_count, rows=rows, split_seed=split_seed)
 
 
 def _header(run: Run, data: CTRDataset, device: str, threads: int) -> Record:
@@ -112,6 +113,7 @@ def _header(run: Run, data: CTRDataset, device: str, threads: int) -> Record:
         "settings": run.full_settings,
         "protocol": run.protocol.to_dict(),
         "seed": run.seed,
+        "vary": run.vary,
         "parent": run.parent_path,
         "status": "completed",
         "error": None,

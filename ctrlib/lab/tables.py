@@ -63,7 +63,7 @@ def _refuse_twins(runs: pd.DataFrame) -> None:
         return
     label, seed = twins.iloc[0][["label", "seed"]]
     same = twins[(twins["label"] == label) & (twins["seed"] == seed)]
-    told = ("experiment", "dataset", "fingerprint", "model", "numerics", "settings.", "protocol.")
+    told = ("experiment", "dataset", "fingerprint", "model", "vary", "numerics", "settings.", "protocol.")
     names = [str(column) for column in same if str(column).startswith(told)]
     differing = [name for name in names if same[name].astype(str).nunique() > 1]
     reason = f"They differ in {', '.join(differing)}" if differing else "They have the same settings"

@@ -53,6 +53,7 @@ def run_of(record: Record, root: Path | None = None) -> Run:
         seed=record["seed"],
         rows=record.get("rows"),
         parent=run_of(read_record(root / record["parent"]), root) if record.get("parent") else None,
+        vary=record.get("vary", "seed"),
     )
 
 
