@@ -78,37 +78,25 @@ def spread(values: pd.DataFrame) -> pd.DataFrame:
 
 
 def wrong_winners(values: pd.DataFrame, min_seeds: int = 4) -> pd.DataFrame:
-    """Return for each pair of rows of an (I, S) frame how often one run of each names the wrong winner.
+    """Return for each pair of rows of an (I, S) frame, and one run of each, whether these two name the wrong winner.
 
-    Columns: left, right, seeds, gap (mean difference, left the better one), sd (of the paired differences), paired (one
-    seed, the same for both), unpaired (two different seeds). The right winner is told by the mean of the seeds that are
-    not looked at; a tie counts one half. Pairs with fewer common seeds than `min_seeds` are left out.
+    Columns: left, right, paired (both runs have the same seed), gap (the difference of the means over the seeds that
+    are not looked at, which tell the right winner; never negative), wrong (1, or 0, or one half for a tie). There are
+    S x S rows for a pair. Pairs with fewer common seeds than `min_seeds` are left out.
     """
-    rows = []
+    parts = []
     for one, other in itertools.combinations(values.index, 2):
-        both = values.loc[[one, other]].dropna(axis=1).to_numpy(dtype=np.float64)  # (2, S)
-        if both.shape[1] < min_seeds:
+        a_S, b_S = values.loc[[one, other]].dropna(axis=1).to_numpy(dtype=np.float64)
+        if (count := len(a_S)) < min_seeds:
             continue
-        if both[0].mean() < both[1].mean():
-            one, other, both = other, one, both[::-1]
-        a_S, b_S = both
-        rows.append(
-            {"left": one, "right": other, "seeds": len(a_S), "gap": float((a_S - b_S).mean())}
-            | {"sd": float((a_S - b_S).std(ddof=1)), "paired": _paired(a_S - b_S), "unpaired": _unpaired(a_S, b_S)}
-        )
-    return pd.DataFrame(rows, columns=["left", "right", "seeds", "gap", "sd", "paired", "unpaired"])
-
-
-def _paired(d_S: np.ndarray) -> float:
-    rest_S = (d_S.sum() - d_S) / (len(d_S) - 1)
-    return float(_wrong(d_S, rest_S).mean())
-
-
-def _unpaired(a_S: np.ndarray, b_S: np.ndarray) -> float:
-    count = len(a_S)
-    d_SS = a_S[:, None] - b_S[None, :]
-    rest_SS = (a_S.sum() - a_S[:, None] - b_S.sum() + b_S[None, :]) / (count - 1)
-    return float(_wrong(d_SS, rest_SS)[~np.eye(count, dtype=bool)].mean())
+        seen_SS = a_S[:, None] - b_S[None, :]
+        rest_SS = (a_S.sum() - b_S.sum() - seen_SS) / (count - 1)
+        part = {"paired": np.eye(count, dtype=bool), "gap": abs(rest_SS), "wrong": _wrong(seen_SS, rest_SS)}
+        columns = {name: x.ravel() for name, x in part.items()}
+        parts.append(pd.DataFrame({"left": one, "right": other} | columns))
+    if not parts:
+        return pd.DataFrame(columns=["left", "right", "paired", "gap", "wrong"])
+    return pd.concat(parts, ignore_index=True)
 
 
 def _wrong(seen: np.ndarray, truth: np.ndarray) -> np.ndarray:
@@ -116,23 +104,19 @@ def _wrong(seen: np.ndarray, truth: np.ndarray) -> np.ndarray:
     return np.asarray((1 - np.sign(seen) * np.sign(truth)) / 2)
 
 
-def seeds_needed(difference: float, sd: float, power: float = 0.8) -> int:
+def seeds_needed(difference: float, sd: float, power: float = 0.8) -> float:
     """Return the fewest seeds on which a paired t test finds a true difference with probability `power`.
 
-    difference, sd: of the paired differences, in one unit. Raises `SettingError` for a difference of 0 and for one that
-    10,000 seeds would not show.
+    difference, sd: of the paired differences, in one unit. Infinite where 10,000 are too few. Raises `SettingError`
+    for a difference of 0.
     """
     if not difference or sd < 0:
         raise SettingError(
             f"The difference is {difference}, its sd {sd}; give a difference other than 0 and an sd >= 0."
         )
-    low, high = 1, 2  # low is too few
-    while smallest_difference(sd, high, power) > abs(difference):
-        low, high = high, 2 * high
-        if high > 2 * MOST_SEEDS:
-            raise SettingError(
-                f"{MOST_SEEDS:,} seeds do not show a difference of {difference:g} where the sd is {sd:g}."
-            )
+    if smallest_difference(sd, MOST_SEEDS, power) > abs(difference):
+        return math.inf
+    low, high = 1, MOST_SEEDS  # low is too few, high is enough
     while high - low > 1:
         middle = (low + high) // 2
         low, high = (middle, high) if smallest_difference(sd, middle, power) > abs(difference) else (low, middle)
