@@ -13,6 +13,8 @@ from typing import Any
 from ctrlib.ds_mlp import DSMLPSettings
 from ctrlib.errors import unknown
 from ctrlib.lab.grid import Cell, Grid
+from ctrlib.lab.leaderboard import DATASETS as LISTED
+from ctrlib.lab.leaderboard import FRAPPE
 from ctrlib.lab.run import Run
 from ctrlib.lab.search import SEARCH, best_search, draw_settings, search_grid, searched
 from ctrlib.models.base import checked
@@ -75,28 +77,12 @@ def teacher_search(dataset: str, names: Sequence[str] | None = None) -> Grid:
 
     On a data set with a leaderboard only those are searched that are not listed.
     """
-    listed = LEADERBOARD if dataset in LISTED else {}
+    listed = FRAPPE if dataset in LISTED else {}
     asked = [name for name in systems(dataset) if name not in listed and (names is None or name in names)]
     cells = {name: cell for name, cell in systems(dataset).items() if name in asked}
     return search_grid(TEACHERS, dataset, cells, dict.fromkeys(cells, CHOICES), base_protocol(dataset))
 
 
-# Frappe_x1 in the open benchmark (data/papers/bars_frappe_x1.csv): model, settings, L2 strength. GDCN is not listed; it
-# has the settings of the DS-MLP authors' teacher and the strength of DCNv2. MLP is the DNN, as wide as the main stream.
-DEEP: dict[str, Any] = {"hidden_units": (400,) * 3, "batch_norm": True, "dropout": 0.2}
-ATTENTION = {"attention_layers": 5, "attention_dim": 128, "heads": 4, "scaled": True, "layer_norm": True}
-GATES = {"second_units": (100,), "gate_units": (400,), "contexts": (("user",), ("item",)), "heads": 5}
-LEADERBOARD: dict[str, tuple[str, dict[str, Any], float]] = {
-    "MLP": ("DNN", {**DEEP, "hidden_units": (600,) * 3}, 0.05),
-    "DNN": ("DNN", DEEP, 0.05),
-    "DeepFM": ("DeepFM", DEEP, 0.05),
-    "DCNv2": ("DCNv2", {**DEEP, "dropout": 0.4, "cross_layers": 4}, 0.05),
-    "xDeepFM": ("xDeepFM", {**DEEP, "cin_units": (64,)}, 0.1),
-    "AutoInt+": ("AutoInt", {**DEEP, **ATTENTION, "dropout": 0.1}, 0.1),
-    "FinalMLP": ("FinalMLP", {**DEEP, **GATES, "hidden_units": (400,), "dropout": 0.4}, 0.05),
-    "GDCN": ("GDCN", DEEP, 0.05),
-}
-LISTED = ("frappe_x1", "frappe_x1-rebuilt")
 STUDENT: dict[str, Any] = {"dropout": 0.2, "batch_norm": True}  # the authors' configurations; all loss weights 1
 
 
@@ -114,10 +100,10 @@ def tuned(dataset: str, name: str) -> Tuned:
 
     Raises `RecordError` where there is neither a leaderboard nor a whole search, `SettingError` for an unknown name.
     """
-    if dataset in LISTED and name in LEADERBOARD:
-        model, settings, strength = LEADERBOARD[name]
-        protocol = base_protocol(dataset).replace(embedding_regularizer=strength)
-        return Tuned(model, {"embedding_dim": protocol.embedding_dim, **settings}, protocol)
+    if dataset in LISTED and name in FRAPPE:
+        found = FRAPPE[name]
+        protocol = base_protocol(dataset).replace(embedding_regularizer=found.strength)
+        return Tuned(found.model, {"embedding_dim": protocol.embedding_dim, **found.settings}, protocol)
     if name not in systems(dataset):
         raise unknown("teacher", name, systems(dataset))
     record = best_search(searched(teacher_search(dataset, [name])), name, dataset)

@@ -40,6 +40,7 @@ EXPERIMENTS = {
     "fidelity": Experiment("11_fidelity", shares=("align", "distil", "teachers"), recorded=False),
     "case-study": Experiment("12_case_study", shares=("align", "distil", "teachers"), recorded=False),
     "scaling": Experiment("13_scaling", shares=("align", "distil", "teachers")),
+    "overall": Experiment("14_overall", shares=("align", "distil", "teachers")),
     "noise-floor": Experiment("15_noise_floor"),
     "speed": Experiment("16_speed", recorded=False),
 }
