@@ -33,7 +33,7 @@ from ctrlib.models.finalmlp import FinalMLP
 from ctrlib.neurons import FORMATS, NeuronLayer
 from ctrlib.train import Protocol, fit
 
-SYSTEMS = ("DNN", "DeepFM", "DCNv2", "GDCN", "FinalMLP", "DualMLP", "xDeepFM", "AutoInt")
+SYSTEMS = ("DNN", "Wide&Deep", "PNN", "DLRM", "DeepFM", "DCNv2", "GDCN", "FinalMLP", "DualMLP", "xDeepFM", "AutoInt")
 SMALL = {"embedding_dim": 4, "hidden_units": [8, 6]}
 SECOND: dict[str, dict[str, Any]] = {
     "FinalMLP": {"second_units": [4], "gate_units": [5], "heads": 2, "contexts": [["a"], ["b", "c"]]},

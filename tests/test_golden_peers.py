@@ -25,6 +25,7 @@ CASES = cases(NAME)
 
 # The fixture's module -> ours; its case names tell apart settings of one module.
 SYSTEMS = {name: name for name in ("DNN", "DeepFM", "DCNv2", "GDCN", "FinalMLP", "DualMLP", "xDeepFM", "AutoInt")}
+SYSTEMS |= {name: name for name in ("LR", "FM", "FwFM", "FmFM", "AFM", "PNN", "DLRM")} | {"WideDeep": "Wide&Deep"}
 # Two classes of one module that differ in a setting of ours.
 STRUCTURES = {"GDCNP": "parallel", "GDCN": "stacked"}
 
@@ -55,6 +56,19 @@ SETTINGS = {
     "layer_norm": "layer_norm",
 }
 
+# The same for names that hold for one module only.
+OWN_SETTINGS: dict[str, dict[str, str]] = {
+    "FwFM": {"linear_type": "linear"},
+    "FmFM": {"field_interaction_type": "form"},
+    "PNN": {"product_type": "product"},
+    "DLRM": {
+        "top_mlp_units": "hidden_units",
+        "top_mlp_activations": "activation",
+        "top_mlp_dropout": "dropout",
+        "interaction_op": "interaction",
+    },
+}
+
 # Beginnings of the fixture's weight names -> ours, the first that fits.
 RENAMED = [
     (r"embedding_layer\.", "embedding."),
@@ -79,6 +93,27 @@ RENAMED = [
     (r"self_attention\.", "attention."),
     (r"fc\.", "head."),
 ]
+# The same for names that hold for one module only; they come first.
+OWN_RENAMED: dict[str, list[tuple[str, str]]] = {
+    "FwFM": [
+        (r"interaction_weight\.weight", "pairs.weight"),
+        (r"interaction_weight\.bias", "bias"),
+        (r"linear_weight_layer\.weight", "field_vectors.weight"),
+    ],
+    "FmFM": [(r"interaction_weight", "pairs.weight")],
+    "AFM": [
+        (r"attention\.0\.", "attention.hidden."),
+        (r"attention\.2\.", "attention.score."),
+        (r"weight_p\.", "head."),
+    ],
+    "DLRM": [(r"top_mlp\.mlp\.", "mlp.")],
+}
+# Index tensors among the fixture's weights.
+INDICES = {"inner_product_layer.triu_mask", "product_layer.triu_index", "interact.triu_mask"}
+# Maps to one number whose row of weights is a vector here.
+ROWS = {"interaction_weight.weight"}
+# A table -> names of it here, the first that the model has.
+TABLES = {"linear_weight_layer": ("first_order.embedding", "feature_embedding")}
 ATTENTION = {"W_q": "query", "W_k": "key", "W_v": "value", "W_res": "residual", "layer_norm": "norm"}
 # An MLP -> names of its last map, which the fixture counts with the others; the first that the model has.
 HEADS = {
@@ -111,18 +146,30 @@ def our_settings(case: dict[str, Any]) -> dict[str, Any]:
     for name in ("hidden_activations", "batch_norm"):
         if f"mlp2_{name}" in config and config.pop(f"mlp2_{name}") != config[f"mlp1_{name}"]:
             pytest.skip(f"the two streams have one {name} here")
-    settings |= {SETTINGS[name]: value for name, value in config.items()}
-    settings["activation"] = (settings.get("activation") or "none").lower()
-    if settings["activation"] not in ACTIVATIONS:
-        pytest.skip(f"the activation {settings['activation']} is not offered")
+    if case["module"] == "DLRM":  # without numeric fields it has no bottom MLP
+        config = {name: value for name, value in config.items() if not name.startswith("bottom_mlp_")}
+    if "attention_dropout" in config:
+        settings["dropout"], settings["pooled_dropout"] = config.pop("attention_dropout")
+    if not config.pop("use_attention", True):
+        pytest.skip("AFM is not offered without attention, which is FM")
+    names = SETTINGS | OWN_SETTINGS.get(case["module"], {})
+    settings |= {names[name]: value for name, value in config.items()}
+    if "activation" in settings:
+        settings["activation"] = (settings["activation"] or "none").lower()
+        if settings["activation"] not in ACTIVATIONS:
+            pytest.skip(f"the activation {settings['activation']} is not offered")
     return settings
 
 
-def our_weights(theirs: dict[str, NDArray[Any]], ours: Collection[str]) -> dict[str, Tensor]:
+def our_weights(module: str, theirs: dict[str, NDArray[Any]], ours: Collection[str]) -> dict[str, Tensor]:
     """Translate names to `ours`; join the fields' tables and count an MLP's maps and norms."""
+    patterns = OWN_RENAMED.get(module, []) + RENAMED
     renamed = {}
     for name, value in theirs.items():
-        pattern, new = next(((p, o) for p, o in RENAMED if re.match(p, name)), ("", ""))
+        if name in INDICES:
+            continue
+        pattern, new = next(((p, o) for p, o in patterns if re.match(p, name)), ("", ""))
+        value = value[0] if name in ROWS else value
         renamed[re.sub(f"^{pattern}", new, name)] = value
     tables: dict[str, dict[int, NDArray[Any]]] = {}
     weights: dict[str, Tensor] = {}
@@ -137,7 +184,8 @@ def our_weights(theirs: dict[str, NDArray[Any]], ours: Collection[str]) -> dict[
             weights[f"{found[1]}.{ATTENTION[found[2]]}.{found[3]}"] = double(value)
         elif not name.startswith(tuple(f"{mlp}." for mlp in HEADS)):
             weights[name] = double(value)
-    for name, fields in tables.items():
+    for table, fields in tables.items():
+        name = next((n for n in TABLES.get(table, ()) if f"{n}.weight" in ours), table)
         weights[f"{name}.weight"] = double(np.concatenate([fields[k] for k in sorted(fields)]))
     for mlp in HEADS:
         weights |= mlp_weights(renamed, mlp, ours)
@@ -168,7 +216,7 @@ def model_of(case: str) -> CTRModel:
     schema = Schema(tuple(Field(f"f{k}") for k in range(len(sizes))), sizes)
     settings = our_settings(values)
     model = build_model(system, schema, embedding_dim=values["embedding_dim"], **settings).double().eval()
-    weights = our_weights(arrays(NAME, f"{case}/w/"), model.state_dict())
+    weights = our_weights(values["module"], arrays(NAME, f"{case}/w/"), model.state_dict())
     assert model.state_dict().keys() == weights.keys()
     model.load_state_dict(weights)
     return model

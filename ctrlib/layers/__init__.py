@@ -9,7 +9,7 @@ from ctrlib.layers.embedding import FieldEmbedding
 from ctrlib.layers.first_order import FirstOrder
 from ctrlib.layers.initial import ACTIVATIONS, activation, reset_linear_maps
 from ctrlib.layers.mlp import MLP
-from ctrlib.layers.pairwise import pair_sum
+from ctrlib.layers.pairwise import InnerProducts, WeightedPairs, pair_products, pair_sum
 from ctrlib.layers.products import add_product
 
 __all__ = [
@@ -23,8 +23,11 @@ __all__ = [
     "FieldEmbedding",
     "FirstOrder",
     "GatedCrossNetwork",
+    "InnerProducts",
+    "WeightedPairs",
     "activation",
     "add_product",
+    "pair_products",
     "pair_sum",
     "reset_linear_maps",
 ]

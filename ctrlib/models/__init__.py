@@ -15,13 +15,18 @@ from ctrlib.models import (
     autoint,
     dcn,
     deepfm,
+    dlrm,
     dnn,
     finalmlp,
+    fm,
     gdcn,
+    linear,
     neuron_network,
+    pnn,
     qnn_alpha,
     qnn_hybrids,
     second_network,
+    wide_deep,
     xdeepfm,
 )
 from ctrlib.models.base import CTRModel, ModelSettings, checked
@@ -45,7 +50,15 @@ MODELS: dict[str, ModelEntry] = {
     "DCNv2-QNN": ModelEntry(qnn_hybrids.DCNv2QNNSettings, qnn_hybrids.build),
     "T19-lifted": ModelEntry(second_network.LiftedSettings, second_network.build_lifted),
     "QNN-alpha-ensemble": ModelEntry(second_network.EnsembleSettings, second_network.build_ensemble),
+    "LR": ModelEntry(linear.LRSettings, linear.build),
+    "FM": ModelEntry(fm.FMSettings, fm.build_fm),
+    "FwFM": ModelEntry(fm.FwFMSettings, fm.build_fwfm),
+    "FmFM": ModelEntry(fm.FmFMSettings, fm.build_fmfm),
+    "AFM": ModelEntry(fm.AFMSettings, fm.build_afm),
     "DNN": ModelEntry(dnn.DNNSettings, dnn.build),
+    "Wide&Deep": ModelEntry(wide_deep.WideDeepSettings, wide_deep.build),
+    "PNN": ModelEntry(pnn.PNNSettings, pnn.build),
+    "DLRM": ModelEntry(dlrm.DLRMSettings, dlrm.build),
     "DeepFM": ModelEntry(deepfm.DeepFMSettings, deepfm.build),
     "DCNv2": ModelEntry(dcn.DCNv2Settings, dcn.build),
     "GDCN": ModelEntry(gdcn.GDCNSettings, gdcn.build),
@@ -70,9 +83,7 @@ def build_model(name: str, schema: Schema, *, seed: int = 0, **settings: Any) ->
         torch.manual_seed(seeds.stream_seed(seed, "weights"))
         model = entry.build(name, schema, values)
     model.name = name
-    model.embedding.reset(seeds.stream(seed, "embedding"))
-    if model.first_order is not None:
-        model.first_order.embedding.reset(seeds.stream(seed, "first-order"))
+    model.reset_tables(seed)
     return model
 
 

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
+from ctrlib import seeds
 from ctrlib.data.schema import Schema
 from ctrlib.errors import SettingError, unknown
 from ctrlib.layers import FieldEmbedding, FirstOrder
@@ -82,6 +83,15 @@ class CTRModel(nn.Module):
         self.settings = settings
         self.embedding = FieldEmbedding(schema, settings.embedding_dim)
         self.first_order: FirstOrder | None = None
+
+    def reset_tables(self, seed: int) -> None:
+        """Draw the initial values of the embedding, and of the first-order table if the model has one.
+
+        They depend on the seed and the table's shape alone.
+        """
+        self.embedding.reset(seeds.stream(seed, "embedding"))
+        if self.first_order is not None:
+            self.first_order.embedding.reset(seeds.stream(seed, "first-order"))
 
     @property
     def width(self) -> int:
