@@ -1,7 +1,7 @@
 """Settings of every system on Frappe_x1: those of the open benchmark's leaderboard, or of the system's authors.
 
-Source of the listed ones: BARS, ranking/ctr, the runs of data/papers/bars_frappe_x1.csv. All have embeddings of width 10,
-batches of 4,096 and patience 2 but PNN, which has 3 there and 2 here.
+Source of the listed ones: BARS, ranking/ctr, the runs of data/papers/bars_frappe_x1.csv. All have embeddings of width
+10, batches of 4,096 and patience 2 but PNN, which has 3 there and 2 here.
 """
 
 from __future__ import annotations

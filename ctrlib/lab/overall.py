@@ -1,8 +1,8 @@
 """Every system of both papers on one data set: which settings it has, its runs, and which of them can be told apart.
 
 Where the open benchmark has a leaderboard all systems have its settings or their authors'. Elsewhere the eight of
-`tuned_systems` were searched with twelve settings each, and the rest keep those of the leaderboard but for the L2 strength
-of the table, which five runs choose on validation.
+`tuned_systems` were searched with twelve settings each, and the rest keep those of the leaderboard but for the L2
+strength of the table, which five runs choose on validation.
 """
 
 from __future__ import annotations
@@ -101,9 +101,9 @@ def told_apart(runs: pd.DataFrame, metric: str = "test_auc") -> pd.DataFrame:
     Columns: left (the better mean), right, difference, seeds, p_holm, apart. With fewer than four common seeds there is
     no test, and no pair is told apart.
     """
-    values = by_seed(runs, metric)
+    values = by_seed(runs, metric).T
     pairs = list(itertools.combinations(ranked(runs, metric), 2))
-    found = [paired(values.loc[left], values.loc[right]) for left, right in pairs]
+    found = [paired(values[left], values[right]) for left, right in pairs]
     rows = [
         {"left": left, "right": right, "difference": one.value, "seeds": one.n}
         | {"p_holm": p, "apart": p is not None and p < ALPHA}
