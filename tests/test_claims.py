@@ -13,7 +13,7 @@ import pytest
 from ctrlib.bench import latency
 from ctrlib.errors import RecordError, SettingError
 from ctrlib.lab import headline as headline_rooms
-from ctrlib.lab import streams, tables
+from ctrlib.lab import overall, streams, tables
 from ctrlib.lab.claims import Claim, comparisons, evaluate_claims, expand, load_claims, paper_effect
 from ctrlib.lab.experiments import EXPERIMENTS
 from ctrlib.paths import root
@@ -90,6 +90,7 @@ def test_the_file_uses_labels_of_the_experiment() -> None:
     known["boundaries"] = {"MLP.relu", "MLP.none", "CrossNetV2", "DCNv2", "T9", "T19", "T19.SE", "T19.dropout"}
     known["latency"] = {f"{mode}.{heads}" for mode in latency.MODES for heads in latency.HEADS}
     known["latency"].add("FINAL")  # named so that the claim shows as not measured
+    known["overall"] = set(overall.SYSTEMS)
     known["se-cost"] = {"one pass", "two passes"}
     ablations = labels_of("05_qnn_alpha") | {"QNN-alpha"}
     for name, experiment in EXPERIMENTS.items():
