@@ -5,6 +5,7 @@ Fixtures hold one table for each field; here they are the rows of one table.
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections.abc import Collection
 from typing import Any
@@ -25,6 +26,7 @@ CASES = cases(NAME)
 
 # The fixture's module -> ours; its case names tell apart settings of one module.
 SYSTEMS = {name: name for name in ("DNN", "DeepFM", "DCNv2", "GDCN", "FinalMLP", "DualMLP", "xDeepFM", "AutoInt")}
+SYSTEMS |= {name: name for name in ("DCN", "EDCN", "AFN", "FiBiNET", "FiGNN")}
 # Two classes of one module that differ in a setting of ours.
 STRUCTURES = {"GDCNP": "parallel", "GDCN": "stacked"}
 
@@ -55,6 +57,32 @@ SETTINGS = {
     "layer_norm": "layer_norm",
 }
 
+# The same for names that hold for one module only; they come first.
+OWN_SETTINGS: dict[str, dict[str, str]] = {
+    "EDCN": {"bridge_type": "bridge", "temperature": "temperature"},
+    "AFN": {
+        "afn_hidden_units": "neuron_units",
+        "afn_dropout": "neuron_dropout",
+        "dnn_dropout": "dropout",
+        "logarithmic_neurons": "neurons",
+    },
+    "FiBiNET": {"bilinear_type": "maps", "reduction_ratio": "reduction", "excitation_activation": "excitation"},
+    "FiGNN": {
+        "gnn_layers": "graph_layers",
+        "use_gru": "gru",
+        "reuse_graph_layer": "shared_layer",
+    },
+}
+# Values of a setting that have another name here.
+VALUES = {
+    "hadamard_product": "product",
+    "pointwise_addition": "sum",
+    "attention_pooling": "attention",
+    "field_all": "all",
+    "field_each": "each",
+    "field_interaction": "interaction",
+}
+
 # Beginnings of the fixture's weight names -> ours, the first that fits.
 RENAMED = [
     (r"embedding_layer\.", "embedding."),
@@ -79,6 +107,53 @@ RENAMED = [
     (r"self_attention\.", "attention."),
     (r"fc\.", "head."),
 ]
+# The same for names that hold for one module only; they come first.
+OWN_RENAMED: dict[str, list[tuple[str, str]]] = {
+    "DCN": [
+        (r"crossnet\.cross_net\.(\d+)\.weight\.", r"cross.maps.\1."),
+        (r"crossnet\.cross_net\.(\d+)\.bias", r"cross.biases.\1"),
+    ],
+    "EDCN": [
+        (r"cross_layers\.(\d+)\.weight\.", r"maps.\1."),
+        (r"cross_layers\.(\d+)\.bias", r"biases.\1"),
+        (r"dense_layers\.(\d+)\.mlp\.0\.", r"deep.\1.linears.0."),
+        (r"regulation_modules\.(\d+)\.bn1\.", r"regulations.\1.norms.0."),
+        (r"regulation_modules\.(\d+)\.bn2\.", r"regulations.\1.norms.1."),
+        (r"regulation_modules\.(\d+)\.g1", r"regulations.\1.cross_gate"),
+        (r"regulation_modules\.(\d+)\.g2", r"regulations.\1.deep_gate"),
+        (r"bridge_modules\.(\d+)\.concat_pooling\.0\.", r"bridges.\1.linear."),
+        (r"bridge_modules\.(\d+)\.attention1\.0\.", r"bridges.\1.hidden."),
+        (r"bridge_modules\.(\d+)\.attention1\.2\.", r"bridges.\1.out."),
+    ],
+    "AFN": [
+        (r"embedding_layer2\.", "second_embedding."),
+        (r"coefficient_W\.", "neurons.linear."),
+        (r"log_batch_norm\.", "neurons.log_norm."),
+        (r"exp_batch_norm\.", "neurons.norm."),
+        (r"dense_layer\.mlp\.", "neuron_mlp."),
+        (r"fc\.", "mix."),
+    ],
+    "FiBiNET": [
+        (r"senet_layer\.excitation\.0\.", "senet.squeeze."),
+        (r"senet_layer\.excitation\.2\.", "senet.excite."),
+        (r"bilinear_interaction1\.bilinear_W", "pairs.weight"),
+        (r"bilinear_interaction2\.bilinear_W", "weighed_pairs.weight"),
+    ],
+    "FiGNN": [
+        (r"fignn\.gnn\.(\d+)\.W_in", r"layers.\1.incoming"),
+        (r"fignn\.gnn\.(\d+)\.W_out", r"layers.\1.outgoing"),
+        (r"fignn\.gnn\.(\d+)\.bias_p", r"layers.\1.bias"),
+        (r"fignn\.gnn\.W_in", "layers.0.incoming"),  # one layer for all
+        (r"fignn\.gnn\.W_out", "layers.0.outgoing"),
+        (r"fignn\.gnn\.bias_p", "layers.0.bias"),
+        (r"fignn\.gru\.", "gru."),
+        (r"fignn\.W_attn\.", "edges.linear."),
+        (r"fc\.mlp1\.", "score."),
+        (r"fc\.mlp2\.0\.", "attention."),
+    ],
+}
+# Weights of the public code that reach no output; ours do not have them.
+UNUSED: dict[str, str] = {"FiBiNET": r".*\.triu_index", "EDCN": r"bridge_modules\.\d+\.attention2\."}
 ATTENTION = {"W_q": "query", "W_k": "key", "W_v": "value", "W_res": "residual", "layer_norm": "norm"}
 # An MLP -> names of its last map, which the fixture counts with the others; the first that the model has.
 HEADS = {
@@ -87,6 +162,7 @@ HEADS = {
     "mlps.1": ("heads.1",),
     "gates.0.mlp": ("gates.0.head",),
     "gates.1.mlp": ("gates.1.head",),
+    "neuron_mlp": ("neuron_mlp.head",),
 }
 
 
@@ -111,18 +187,35 @@ def our_settings(case: dict[str, Any]) -> dict[str, Any]:
     for name in ("hidden_activations", "batch_norm"):
         if f"mlp2_{name}" in config and config.pop(f"mlp2_{name}") != config[f"mlp1_{name}"]:
             pytest.skip(f"the two streams have one {name} here")
-    settings |= {SETTINGS[name]: value for name, value in config.items()}
-    settings["activation"] = (settings.get("activation") or "none").lower()
-    if settings["activation"] not in ACTIVATIONS:
-        pytest.skip(f"the activation {settings['activation']} is not offered")
+    if case["module"] == "AFN":
+        one_activation(config)
+    names = SETTINGS | OWN_SETTINGS.get(case["module"], {})
+    settings |= {names[name]: VALUES.get(str(value), value) for name, value in config.items()}
+    known = [field.name for field in dataclasses.fields(MODELS[SYSTEMS[case["module"]]].settings)]
+    for name in {"activation", "excitation"}.intersection(known):
+        settings[name] = (settings.get(name) or "none").lower()
+        if settings[name] not in ACTIVATIONS:
+            pytest.skip(f"the activation {settings[name]} is not offered")
     return settings
 
 
-def our_weights(theirs: dict[str, NDArray[Any]], ours: Collection[str]) -> dict[str, Tensor]:
+def one_activation(config: dict[str, Any]) -> None:
+    """Leave AFN's two MLPs one activation, and AFN without the ensemble no hidden units of the other."""
+    ensemble, activation = config.pop("ensemble_dnn"), config.pop("afn_activations")
+    if not ensemble:
+        config |= {"dnn_hidden_units": [], "dnn_activations": activation}
+    elif not config["dnn_hidden_units"] or config["dnn_activations"] != activation:
+        pytest.skip("AFN's ensemble has an MLP with hidden units here, and one activation in both MLPs")
+
+
+def our_weights(theirs: dict[str, NDArray[Any]], ours: Collection[str], module: str) -> dict[str, Tensor]:
     """Translate names to `ours`; join the fields' tables and count an MLP's maps and norms."""
     renamed = {}
+    rules = OWN_RENAMED.get(module, []) + RENAMED
     for name, value in theirs.items():
-        pattern, new = next(((p, o) for p, o in RENAMED if re.match(p, name)), ("", ""))
+        if re.match(UNUSED.get(module, "$"), name):
+            continue
+        pattern, new = next(((p, o) for p, o in rules if re.match(p, name)), ("", ""))
         renamed[re.sub(f"^{pattern}", new, name)] = value
     tables: dict[str, dict[int, NDArray[Any]]] = {}
     weights: dict[str, Tensor] = {}
@@ -141,6 +234,10 @@ def our_weights(theirs: dict[str, NDArray[Any]], ours: Collection[str]) -> dict[
         weights[f"{name}.weight"] = double(np.concatenate([fields[k] for k in sorted(fields)]))
     for mlp in HEADS:
         weights |= mlp_weights(renamed, mlp, ours)
+    if module == "AFN":  # columns by entry here, by neuron there
+        first = next(name for name in ("neuron_mlp.linears.0.weight", "neuron_mlp.head.weight") if name in weights)
+        neurons = len(weights["neurons.linear.weight"])
+        weights[first] = weights[first].unflatten(1, (neurons, -1)).transpose(1, 2).flatten(1)
     return weights
 
 
@@ -168,7 +265,7 @@ def model_of(case: str) -> CTRModel:
     schema = Schema(tuple(Field(f"f{k}") for k in range(len(sizes))), sizes)
     settings = our_settings(values)
     model = build_model(system, schema, embedding_dim=values["embedding_dim"], **settings).double().eval()
-    weights = our_weights(arrays(NAME, f"{case}/w/"), model.state_dict())
+    weights = our_weights(arrays(NAME, f"{case}/w/"), model.state_dict(), values["module"])
     assert model.state_dict().keys() == weights.keys()
     model.load_state_dict(weights)
     return model
@@ -183,4 +280,8 @@ def test_golden_probability(case: str) -> None:
 
 @pytest.mark.parametrize("case", CASES)
 def test_golden_trainable_weights(case: str) -> None:
-    assert model_of(case).num_parameters == CASES[case]["trainable_parameters"]
+    values = CASES[case]
+    weights = arrays(NAME, f"{case}/w/")
+    pattern = UNUSED.get(values["module"], "$")
+    unused = sum(w.size for name, w in weights.items() if re.match(pattern, name) and w.dtype.kind == "f")
+    assert model_of(case).num_parameters == values["trainable_parameters"] - unused

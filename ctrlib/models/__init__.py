@@ -12,10 +12,14 @@ from ctrlib import seeds
 from ctrlib.data.schema import Schema
 from ctrlib.errors import unknown
 from ctrlib.models import (
+    afn,
     autoint,
     dcn,
     deepfm,
     dnn,
+    edcn,
+    fibinet,
+    fignn,
     finalmlp,
     gdcn,
     neuron_network,
@@ -47,12 +51,17 @@ MODELS: dict[str, ModelEntry] = {
     "QNN-alpha-ensemble": ModelEntry(second_network.EnsembleSettings, second_network.build_ensemble),
     "DNN": ModelEntry(dnn.DNNSettings, dnn.build),
     "DeepFM": ModelEntry(deepfm.DeepFMSettings, deepfm.build),
+    "DCN": ModelEntry(dcn.DCNSettings, dcn.build_dcn),
     "DCNv2": ModelEntry(dcn.DCNv2Settings, dcn.build),
+    "EDCN": ModelEntry(edcn.EDCNSettings, edcn.build),
     "GDCN": ModelEntry(gdcn.GDCNSettings, gdcn.build),
     "FinalMLP": ModelEntry(finalmlp.FinalMLPSettings, finalmlp.build),
     "DualMLP": ModelEntry(finalmlp.DualMLPSettings, finalmlp.build),
     "xDeepFM": ModelEntry(xdeepfm.XDeepFMSettings, xdeepfm.build),
     "AutoInt": ModelEntry(autoint.AutoIntSettings, autoint.build),
+    "AFN": ModelEntry(afn.AFNSettings, afn.build),
+    "FiBiNET": ModelEntry(fibinet.FiBiNETSettings, fibinet.build),
+    "FiGNN": ModelEntry(fignn.FiGNNSettings, fignn.build),
 }
 
 
