@@ -33,7 +33,8 @@ from ctrlib.models.finalmlp import FinalMLP
 from ctrlib.neurons import FORMATS, NeuronLayer
 from ctrlib.train import Protocol, fit
 
-SYSTEMS = ("DNN", "Wide&Deep", "PNN", "DLRM", "DeepFM", "DCNv2", "GDCN", "FinalMLP", "DualMLP", "xDeepFM", "AutoInt")
+SYSTEMS = ("DNN", "Wide&Deep", "PNN", "DLRM", "DeepFM", "DCN", "DCNv2", "GDCN", "FinalMLP", "DualMLP", "FINAL", "xDeepFM")
+SYSTEMS += ("AutoInt",)
 SMALL = {"embedding_dim": 4, "hidden_units": [8, 6]}
 SECOND: dict[str, dict[str, Any]] = {
     "FinalMLP": {"second_units": [4], "gate_units": [5], "heads": 2, "contexts": [["a"], ["b", "c"]]},
@@ -204,7 +205,9 @@ def test_without_dropout_several_passes_have_the_loss_of_one(name: str, tiny: CT
     torch.testing.assert_close(one.training_loss(ids, labels), wanted)
 
 
-@pytest.mark.parametrize(("name", "settings"), [("DeepFM", {}), ("xDeepFM", {}), ("AutoInt", {"wide": True})])
+@pytest.mark.parametrize(
+    ("name", "settings"), [("DeepFM", {}), ("xDeepFM", {}), ("AutoInt", {"wide": True}), ("FiBiNET", {})]
+)
 def test_first_order_table_starts_and_is_regularised_like_an_embedding(name: str, settings: dict[str, Any]) -> None:
     schema = Schema((Field("a"), Field("b")), (3000, 2000))
     model = build_model(name, schema, seed=5, **SMALL, **settings)
@@ -244,6 +247,8 @@ def test_widths_are_lists_in_records_and_tuples_here() -> None:
         ("DNN", {"hidden_units": [400, 0]}, "list of layer widths"),
         ("DNN", {"activation": "rellu"}, "Did you mean 'relu'"),
         ("DeepFM", {"hiden_units": [4]}, "Did you mean 'hidden_units'"),
+        ("DCN", {"structure": "paralel"}, "Did you mean 'parallel'"),
+        ("DCN", {"cross_layers": 0}, "at least 1"),
         ("DCNv2", {"structure": "paralel"}, "Did you mean 'parallel'"),
         ("DCNv2", {"cross_layers": 0}, "at least 1"),
         ("GDCN", {"structure": "paralel"}, "Did you mean 'parallel'"),
@@ -262,6 +267,18 @@ def test_widths_are_lists_in_records_and_tuples_here() -> None:
         ("xDeepFM", {"cin_units": []}, "at least one CIN layer"),
         ("AutoInt", {"attention_dim": 10, "heads": 3}, "cannot be cut into 3 heads"),
         ("AutoInt", {"heads": 0}, "at least 1"),
+        ("AFN", {"neurons": 0}, "at least 1 logarithmic neuron"),
+        ("AFN", {"neuron_units": 4}, "neuron_units is 4"),
+        ("AFN", {"neuron_dropout": 1.0}, "outside"),
+        ("AFN", {"loss": "cosine", "passes": 2}, "compares states"),
+        ("EDCN", {"bridge": "produkt"}, "Did you mean 'product'"),
+        ("EDCN", {"activation": "rellu"}, "Did you mean 'relu'"),
+        ("EDCN", {"cross_layers": 0}, "at least 1"),
+        ("EDCN", {"temperature": 0.0}, "must be above 0"),
+        ("FiBiNET", {"maps": "interactions"}, "Did you mean 'interaction'"),
+        ("FiBiNET", {"excitation": "sigmoyd"}, "Did you mean 'sigmoid'"),
+        ("FiBiNET", {"reduction": 0}, "reduction is 0"),
+        ("FiGNN", {"graph_layers": 0}, "at least 1"),
     ],
 )
 def test_wrong_settings_say_what_is_wrong(name: str, settings: dict[str, Any], message: str) -> None:
@@ -293,6 +310,10 @@ TOTALS: list[tuple[str, tuple[int, int], dict[str, Any], int]] = [
     ("DeepFM", MOVIELENS, WITH_NORM, 1328630 + 1),
     ("DeepFM", AVAZU, WITH_NORM, 14696590 + 1),
     ("DeepFM", CRITEO, WITH_NORM, 23429477 + 1),
+    ("DCN", FRAPPE, WITH_NORM, 418591),
+    ("DCN", MOVIELENS, {"cross_layers": 4} | WITH_NORM, 1238661),
+    ("DCN", AVAZU, {}, 13397131),
+    ("DCN", CRITEO, {}, 21343491),
     ("DCNv2", FRAPPE, {"cross_layers": 4} | WITH_NORM, 458391),
     ("DCNv2", MOVIELENS, {"cross_layers": 5} | WITH_NORM, 1243071),
     ("DCNv2", AVAZU, {"cross_layers": 5} | WITH_NORM, 13641311),
@@ -310,6 +331,26 @@ TOTALS: list[tuple[str, tuple[int, int], dict[str, Any], int]] = [
     ("AutoInt", AVAZU, {"attention_layers": 5, "attention_dim": 256, "heads": 2} | WITH_NORM, 14202856),
     ("AutoInt", CRITEO, {"hidden_units": [], "attention_dim": 256, "wide": True}, 23364453),
     ("AutoInt", CRITEO, {"attention_dim": 256, "heads": 2, "wide": True} | WITH_NORM, 23844454),
+    ("AFN", FRAPPE, {"neurons": 1000, "neuron_units": [400], "hidden_units": []}, 4066711),
+    ("AFN", FRAPPE, {"neurons": 1000, "neuron_units": [400]}, 4482205),
+    ("AFN", MOVIELENS, {"neurons": 800, "neuron_units": [200], "hidden_units": []}, 2506797),
+    ("AFN", MOVIELENS, {"neurons": 800, "neuron_units": [200]}, 3742791),
+    ("AFN", AVAZU, {"neurons": 1500, "neuron_units": [400], "hidden_units": []}, 19022835),
+    ("AFN", AVAZU, {"neurons": 1500, "neuron_units": [1200]} | WITH_NORM, 44424829),
+    ("AFN", CRITEO, {"neurons": 400, "neuron_units": [800], "hidden_units": []}, 24081239),
+    ("AFN", CRITEO, {"neurons": 100, "neuron_units": [200]} | WITH_NORM, 42411303),
+    ("EDCN", FRAPPE, {}, 86351),
+    ("EDCN", MOVIELENS, {"cross_layers": 2, "regulation": False}, 904701),
+    ("EDCN", AVAZU, {"regulation": False}, 13136471),
+    ("EDCN", CRITEO, {}, 21329055),
+    ("FiBiNET", FRAPPE, {"maps": "all", "reduction": 2, "shared_maps": True} | WITH_NORM, 743480),
+    ("FiBiNET", MOVIELENS, {"maps": "all", "reduction": 0.3, "shared_maps": True} | WITH_NORM, 1340790),
+    ("FiBiNET", AVAZU, {"maps": "all", "shared_maps": True} | WITH_NORM, 16456998),
+    ("FiBiNET", CRITEO, {"reduction": 12, "shared_maps": True}, 29273411),
+    ("FiGNN", FRAPPE, {"graph_layers": 17, "gru": False}, 89090),
+    ("FiGNN", MOVIELENS, {"graph_layers": 13, "gru": False}, 910440),
+    ("FiGNN", AVAZU, {"graph_layers": 8, "gru": False}, 13026140),
+    ("FiGNN", CRITEO, {"graph_layers": 6}, 20925920),
 ]
 
 
@@ -406,7 +447,7 @@ def test_cross_biases_start_between_zero_and_one() -> None:
         assert 0.0 <= bias.min() < 0.05 and 0.95 < bias.max() < 1.0 and abs(bias.mean() - 0.5) < 0.05
 
 
-@pytest.mark.parametrize("name", ["DCNv2", "GDCN"])
+@pytest.mark.parametrize("name", ["DCN", "DCNv2", "GDCN"])
 def test_streams_and_bias_make_the_logit(name: str) -> None:
     model, _ = shaken_model(name, batch_norm=True)
     e_BFD = model.embedding(IDS)

@@ -5,6 +5,7 @@ Fixtures hold one table for each field; here they are the rows of one table.
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections.abc import Collection
 from typing import Any
@@ -26,6 +27,8 @@ CASES = cases(NAME)
 # The fixture's module -> ours; its case names tell apart settings of one module.
 SYSTEMS = {name: name for name in ("DNN", "DeepFM", "DCNv2", "GDCN", "FinalMLP", "DualMLP", "xDeepFM", "AutoInt")}
 SYSTEMS |= {name: name for name in ("LR", "FM", "FwFM", "FmFM", "AFM", "PNN", "DLRM")} | {"WideDeep": "Wide&Deep"}
+SYSTEMS |= {name: name for name in ("DCN", "EDCN", "AFN", "FiBiNET", "FiGNN", "ECN", "WuKong")}
+SYSTEMS |= {"FinalNet": "FINAL", "DCNv3": "FCN"}
 # Two classes of one module that differ in a setting of ours.
 STRUCTURES = {"GDCNP": "parallel", "GDCN": "stacked"}
 
@@ -67,6 +70,60 @@ OWN_SETTINGS: dict[str, dict[str, str]] = {
         "top_mlp_dropout": "dropout",
         "interaction_op": "interaction",
     },
+    "EDCN": {"bridge_type": "bridge", "temperature": "temperature"},
+    "AFN": {
+        "afn_hidden_units": "neuron_units",
+        "afn_dropout": "neuron_dropout",
+        "dnn_dropout": "dropout",
+        "logarithmic_neurons": "neurons",
+    },
+    "FiBiNET": {"bilinear_type": "maps", "reduction_ratio": "reduction", "excitation_activation": "excitation"},
+    "FiGNN": {
+        "gnn_layers": "graph_layers",
+        "use_gru": "gru",
+        "reuse_graph_layer": "shared_layer",
+    },
+    "FinalNet": {
+        "block1_hidden_units": "hidden_units",
+        "block1_hidden_activations": "activation",
+        "block1_dropout": "dropout",
+        "block2_hidden_units": "second_units",
+        "block2_dropout": "second_dropout",
+        "use_feature_gating": "gate",
+        "residual_type": "join",
+    },
+    "DCNv3": {
+        "num_deep_cross_layers": "cross_layers",
+        "num_shallow_cross_layers": "linear_layers",
+        "deep_net_dropout": "dropout",
+        "shallow_net_dropout": "linear_dropout",
+    },
+    "WuKong": {
+        "num_wukong_layers": "layers",
+        "lcb_features": "lcb_rows",
+        "fmb_features": "fmb_rows",
+        "fmb_mlp_units": "fmb_units",
+        "fmp_rank_k": "rank",
+        "mlp_hidden_units": "hidden_units",
+        "mlp_hidden_activations": "activation",
+        "mlp_batch_norm": "batch_norm",
+    },
+}
+# Values of a setting that have another name here.
+VALUES = {
+    "hadamard_product": "product",
+    "pointwise_addition": "sum",
+    "attention_pooling": "attention",
+    "field_all": "all",
+    "field_each": "each",
+    "field_interaction": "interaction",
+}
+# A setting that the fixture has twice and we once -> the other of the two.
+SAME = {
+    "mlp2_hidden_activations": "mlp1_hidden_activations",
+    "mlp2_batch_norm": "mlp1_batch_norm",
+    "block2_hidden_activations": "block1_hidden_activations",
+    "fmb_mlp_activations": "mlp_hidden_activations",
 }
 
 # Beginnings of the fixture's weight names -> ours, the first that fits.
@@ -93,6 +150,14 @@ RENAMED = [
     (r"self_attention\.", "attention."),
     (r"fc\.", "head."),
 ]
+
+
+def masked_names(theirs: str, ours: str) -> list[tuple[str, str]]:
+    """Names of a cross network with a self-mask."""
+    parts = {"w": "maps", "b": "biases", "layer_norm": "norms", "batch_norm": "head_norms", "[ds]?fc": "head"}
+    return [(rf"{theirs}\.{part}\.", f"{ours}.{new}.") for part, new in parts.items()]
+
+
 # The same for names that hold for one module only; they come first.
 OWN_RENAMED: dict[str, list[tuple[str, str]]] = {
     "FwFM": [
@@ -107,13 +172,82 @@ OWN_RENAMED: dict[str, list[tuple[str, str]]] = {
         (r"weight_p\.", "head."),
     ],
     "DLRM": [(r"top_mlp\.mlp\.", "mlp.")],
+    "DCN": [
+        (r"crossnet\.cross_net\.(\d+)\.weight\.", r"cross.maps.\1."),
+        (r"crossnet\.cross_net\.(\d+)\.bias", r"cross.biases.\1"),
+    ],
+    "EDCN": [
+        (r"cross_layers\.(\d+)\.weight\.", r"maps.\1."),
+        (r"cross_layers\.(\d+)\.bias", r"biases.\1"),
+        (r"dense_layers\.(\d+)\.mlp\.0\.", r"deep.\1.linears.0."),
+        (r"regulation_modules\.(\d+)\.bn1\.", r"regulations.\1.norms.0."),
+        (r"regulation_modules\.(\d+)\.bn2\.", r"regulations.\1.norms.1."),
+        (r"regulation_modules\.(\d+)\.g1", r"regulations.\1.cross_gate"),
+        (r"regulation_modules\.(\d+)\.g2", r"regulations.\1.deep_gate"),
+        (r"bridge_modules\.(\d+)\.concat_pooling\.0\.", r"bridges.\1.linear."),
+        (r"bridge_modules\.(\d+)\.attention1\.0\.", r"bridges.\1.hidden."),
+        (r"bridge_modules\.(\d+)\.attention1\.2\.", r"bridges.\1.out."),
+    ],
+    "AFN": [
+        (r"embedding_layer2\.", "second_embedding."),
+        (r"coefficient_W\.", "neurons.linear."),
+        (r"log_batch_norm\.", "neurons.log_norm."),
+        (r"exp_batch_norm\.", "neurons.norm."),
+        (r"dense_layer\.mlp\.", "neuron_mlp."),
+        (r"fc\.", "mix."),
+    ],
+    "FiBiNET": [
+        (r"senet_layer\.excitation\.0\.", "senet.squeeze."),
+        (r"senet_layer\.excitation\.2\.", "senet.excite."),
+        (r"bilinear_interaction1\.bilinear_W", "pairs.weight"),
+        (r"bilinear_interaction2\.bilinear_W", "weighed_pairs.weight"),
+    ],
+    "FiGNN": [
+        (r"fignn\.gnn\.(\d+)\.W_in", r"layers.\1.incoming"),
+        (r"fignn\.gnn\.(\d+)\.W_out", r"layers.\1.outgoing"),
+        (r"fignn\.gnn\.(\d+)\.bias_p", r"layers.\1.bias"),
+        (r"fignn\.gnn\.W_in", "layers.0.incoming"),  # one layer for all
+        (r"fignn\.gnn\.W_out", "layers.0.outgoing"),
+        (r"fignn\.gnn\.bias_p", "layers.0.bias"),
+        (r"fignn\.gru\.", "gru."),
+        (r"fignn\.W_attn\.", "edges.linear."),
+        (r"fc\.mlp1\.", "score."),
+        (r"fc\.mlp2\.0\.", "attention."),
+    ],
+    "FinalNet": [
+        (r"feature_gating\.linear\.", "gate."),
+        (r"block1\.layer\.", "blocks.0.linears."),
+        (r"block2\.layer\.", "blocks.1.linears."),
+        (r"block1\.norm\.", "blocks.0.norms."),
+        (r"block2\.norm\.", "blocks.1.norms."),
+        (r"fc1\.", "blocks.0.head."),
+        (r"fc2\.", "blocks.1.head."),
+    ],
+    "ECN": masked_names("ECN", "cross"),
+    "DCNv3": masked_names("ECN", "exponential") + masked_names("LCN", "linear"),
+    "WuKong": [
+        (r"wukong_stack\.(\d+)\.fmb\.mlp\.mlp\.", r"layers.\1.mlp."),
+        (r"wukong_stack\.(\d+)\.fmb\.proj_Y", r"layers.\1.projection"),
+        (r"wukong_stack\.(\d+)\.fmb\.layer_norm\.", r"layers.\1.product_norm."),
+        (r"wukong_stack\.(\d+)\.lcb\.linear\.", r"layers.\1.compress."),
+        (r"wukong_stack\.(\d+)\.layer_norm\.", r"layers.\1.norm."),
+        (r"wukong_stack\.(\d+)\.residual_proj\.", r"layers.\1.residual."),
+        (r"fc\.mlp\.", "mlp."),
+    ],
 }
-# Index tensors among the fixture's weights.
-INDICES = {"inner_product_layer.triu_mask", "product_layer.triu_index", "interact.triu_mask"}
 # Maps to one number whose row of weights is a vector here.
 ROWS = {"interaction_weight.weight"}
 # A table -> names of it here, the first that the model has.
 TABLES = {"linear_weight_layer": ("first_order.embedding", "feature_embedding")}
+# Weights of the public code that reach no output; ours do not have them.
+UNUSED: dict[str, str] = {
+    "FiBiNET": r".*\.triu_index",
+    "EDCN": r"bridge_modules\.\d+\.attention2\.",
+    "FM": r".*\.triu_mask",
+    "AFM": r".*\.triu_index",
+    "PNN": r".*\.triu_mask",
+    "DLRM": r".*\.triu_mask",
+}
 ATTENTION = {"W_q": "query", "W_k": "key", "W_v": "value", "W_res": "residual", "layer_norm": "norm"}
 # An MLP -> names of its last map, which the fixture counts with the others; the first that the model has.
 HEADS = {
@@ -122,12 +256,13 @@ HEADS = {
     "mlps.1": ("heads.1",),
     "gates.0.mlp": ("gates.0.head",),
     "gates.1.mlp": ("gates.1.head",),
+    "neuron_mlp": ("neuron_mlp.head",),
 }
 
 
 def our_settings(case: dict[str, Any]) -> dict[str, Any]:
     """Translate a case's settings; skip the test for an option that is not offered here."""
-    config = dict(case["config"])
+    config, module = dict(case["config"]), case["module"]
     settings: dict[str, Any] = {}
     if structure := config.pop("model_structure", None):
         stacked, parallel = config.pop("stacked_dnn_hidden_units"), config.pop("parallel_dnn_hidden_units")
@@ -143,34 +278,53 @@ def our_settings(case: dict[str, Any]) -> dict[str, Any]:
         settings["structure"] = STRUCTURES[case["class_name"]]
     if "fs1_context" in config:
         settings["contexts"] = [config.pop("fs1_context"), config.pop("fs2_context")]
-    for name in ("hidden_activations", "batch_norm"):
-        if f"mlp2_{name}" in config and config.pop(f"mlp2_{name}") != config[f"mlp1_{name}"]:
-            pytest.skip(f"the two streams have one {name} here")
-    if case["module"] == "DLRM":  # without numeric fields it has no bottom MLP
+    if "block_type" in config:
+        settings["blocks"] = int(config.pop("block_type").removesuffix("B"))
+        if settings["blocks"] == 1:  # what the second would be like does not matter
+            config = {name: value for name, value in config.items() if not name.startswith("block2_")}
+    if module == "DLRM":  # without numeric fields it has no bottom MLP
         config = {name: value for name, value in config.items() if not name.startswith("bottom_mlp_")}
     if "attention_dropout" in config:
         settings["dropout"], settings["pooled_dropout"] = config.pop("attention_dropout")
     if not config.pop("use_attention", True):
         pytest.skip("AFM is not offered without attention, which is FM")
-    names = SETTINGS | OWN_SETTINGS.get(case["module"], {})
-    settings |= {names[name]: value for name, value in config.items()}
-    if "activation" in settings:
-        settings["activation"] = (settings["activation"] or "none").lower()
-        if settings["activation"] not in ACTIVATIONS:
-            pytest.skip(f"the activation {settings['activation']} is not offered")
+    if "fmp_rank_k" in config and config["fmp_rank_k"] is None:
+        pytest.skip("WuKong is not offered with all inner products")
+    if module == "AFN":
+        one_activation(config)
+    for name, other in SAME.items():
+        if name in config and config.pop(name) != config[other]:
+            pytest.skip(f"{name} and {other} are one setting here")
+    names = SETTINGS | OWN_SETTINGS.get(module, {})
+    settings |= {names[name]: VALUES.get(str(value), value) for name, value in config.items()}
+    known = [field.name for field in dataclasses.fields(MODELS[SYSTEMS[module]].settings)]
+    for name in {"activation", "excitation"}.intersection(known):
+        settings[name] = (settings.get(name) or "none").lower()
+        if settings[name] not in ACTIVATIONS:
+            pytest.skip(f"the activation {settings[name]} is not offered")
     return settings
 
 
+def one_activation(config: dict[str, Any]) -> None:
+    """Leave AFN's two MLPs one activation, and AFN without the ensemble no hidden units of the other."""
+    ensemble, activation = config.pop("ensemble_dnn"), config.pop("afn_activations")
+    if not ensemble:
+        config |= {"dnn_hidden_units": [], "dnn_activations": activation}
+    elif not config["dnn_hidden_units"] or config["dnn_activations"] != activation:
+        pytest.skip("AFN's ensemble has an MLP with hidden units here, and one activation in both MLPs")
+
+
 def our_weights(module: str, theirs: dict[str, NDArray[Any]], ours: Collection[str]) -> dict[str, Tensor]:
-    """Translate names to `ours`; join the fields' tables and count an MLP's maps and norms."""
-    patterns = OWN_RENAMED.get(module, []) + RENAMED
+    """Translate a module's names to `ours`; join the fields' tables and count an MLP's maps and norms."""
+    rules = OWN_RENAMED.get(module, []) + RENAMED
     renamed = {}
     for name, value in theirs.items():
-        if name in INDICES:
+        if re.match(UNUSED.get(module, "$"), name):
             continue
-        pattern, new = next(((p, o) for p, o in patterns if re.match(p, name)), ("", ""))
-        value = value[0] if name in ROWS else value
-        renamed[re.sub(f"^{pattern}", new, name)] = value
+        pattern, new = next(((p, o) for p, o in rules if re.match(p, name)), ("", ""))
+        renamed[re.sub(f"^{pattern}", new, name)] = value[0] if name in ROWS else value
+    in_layers = {found[1] for name in renamed if (found := re.match(r"(layers\.\d+\.mlp)\.", name))}
+    heads = HEADS | {mlp: (mlp.removesuffix("mlp") + "head",) for mlp in in_layers}
     tables: dict[str, dict[int, NDArray[Any]]] = {}
     weights: dict[str, Tensor] = {}
     for name, value in renamed.items():
@@ -182,22 +336,28 @@ def our_weights(module: str, theirs: dict[str, NDArray[Any]], ours: Collection[s
             )
         elif found := re.match(r"(attention\.\d+)\.(\w+)\.(.*)", name):
             weights[f"{found[1]}.{ATTENTION[found[2]]}.{found[3]}"] = double(value)
-        elif not name.startswith(tuple(f"{mlp}." for mlp in HEADS)):
+        elif not name.startswith(tuple(f"{mlp}." for mlp in heads)):
             weights[name] = double(value)
     for table, fields in tables.items():
         name = next((n for n in TABLES.get(table, ()) if f"{n}.weight" in ours), table)
         weights[f"{name}.weight"] = double(np.concatenate([fields[k] for k in sorted(fields)]))
-    for mlp in HEADS:
-        weights |= mlp_weights(renamed, mlp, ours)
+    for mlp in heads:
+        weights |= mlp_weights(renamed, mlp, heads[mlp], ours)
+    if module == "AFN":  # columns by entry here, by neuron there
+        first = next(name for name in ("neuron_mlp.linears.0.weight", "neuron_mlp.head.weight") if name in weights)
+        neurons = len(weights["neurons.linear.weight"])
+        weights[first] = weights[first].unflatten(1, (neurons, -1)).transpose(1, 2).flatten(1)
     return weights
 
 
-def mlp_weights(renamed: dict[str, NDArray[Any]], mlp: str, ours: Collection[str]) -> dict[str, Tensor]:
+def mlp_weights(
+    renamed: dict[str, NDArray[Any]], mlp: str, heads: tuple[str, ...], ours: Collection[str]
+) -> dict[str, Tensor]:
     """Number maps and norms by themselves: their positions in the fixture count activations and dropouts too."""
     parts = {name.removeprefix(f"{mlp}."): value for name, value in renamed.items() if name.startswith(f"{mlp}.")}
     positions = sorted({int(name.split(".")[0]) for name in parts})
     maps = [p for p in positions if parts[f"{p}.weight"].ndim == 2]
-    head = next((name for name in HEADS[mlp] if f"{name}.weight" in ours), "")
+    head = next((name for name in heads if f"{name}.weight" in ours), "")
     names = {p: f"{mlp}.linears.{k}" for k, p in enumerate(maps)}
     names = {p: name if f"{name}.weight" in ours else head for p, name in names.items()}
     names |= {p: f"{mlp}.norms.{k}" for k, p in enumerate(p for p in positions if p not in maps)}
@@ -231,4 +391,8 @@ def test_golden_probability(case: str) -> None:
 
 @pytest.mark.parametrize("case", CASES)
 def test_golden_trainable_weights(case: str) -> None:
-    assert model_of(case).num_parameters == CASES[case]["trainable_parameters"]
+    values = CASES[case]
+    weights = arrays(NAME, f"{case}/w/")
+    pattern = UNUSED.get(values["module"], "$")
+    unused = sum(w.size for name, w in weights.items() if re.match(pattern, name) and w.dtype.kind == "f")
+    assert model_of(case).num_parameters == values["trainable_parameters"] - unused

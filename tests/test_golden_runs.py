@@ -33,6 +33,8 @@ SMALL = {
     "gate_units": (5,),
     "cin_units": (5, 3),
     "attention_dim": 6,
+    "neurons": 5,
+    "neuron_units": (6,),
 }
 SYSTEMS = {name: (name, {"stage": "align"} if name == "DS-MLP" else {}) for name in MODELS} | {
     "DS-MLP written, distilled": ("DS-MLP", {"stage": "distill"}),
@@ -46,6 +48,11 @@ SYSTEMS = {name: (name, {"stage": "align"} if name == "DS-MLP" else {}) for name
     "DCNv2 stacked": ("DCNv2", {"structure": "stacked"}),
     "GDCN stacked": ("GDCN", {"structure": "stacked"}),
     "FinalMLP contexts, 2 heads": ("FinalMLP", {"contexts": (("a",), ("b", "c")), "heads": 2, "batch_norm": True}),
+    "AFN without the ensemble": ("AFN", {"hidden_units": (), "batch_norm": True}),
+    "EDCN attention, batch norm": ("EDCN", {"bridge": "attention", "batch_norm": True, "residual": True}),
+    "FiBiNET all, shared": ("FiBiNET", {"maps": "all", "shared_maps": True}),
+    "FiBiNET each": ("FiBiNET", {"maps": "each"}),
+    "FiGNN without GRU": ("FiGNN", {"gru": False, "shared_layer": True}),
     "AutoInt wide, layer norm": ("AutoInt", {"wide": True, "layer_norm": True, "scaled": True}),
 }
 

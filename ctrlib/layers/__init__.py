@@ -3,7 +3,7 @@
 from ctrlib.layers.attention import FieldAttention
 from ctrlib.layers.bilinear import Bilinear
 from ctrlib.layers.cin import CIN
-from ctrlib.layers.cross import CrossNetwork, GatedCrossNetwork
+from ctrlib.layers.cross import CrossNetwork, GatedCrossNetwork, RankOneCrossNetwork
 from ctrlib.layers.dropout import Dropout
 from ctrlib.layers.embedding import FieldEmbedding
 from ctrlib.layers.first_order import FirstOrder
@@ -25,6 +25,7 @@ __all__ = [
     "GatedCrossNetwork",
     "InnerProducts",
     "WeightedPairs",
+    "RankOneCrossNetwork",
     "activation",
     "add_product",
     "pair_products",

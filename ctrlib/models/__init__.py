@@ -12,11 +12,15 @@ from ctrlib import seeds
 from ctrlib.data.schema import Schema
 from ctrlib.errors import unknown
 from ctrlib.models import (
+    afn,
     autoint,
     dcn,
     deepfm,
     dlrm,
     dnn,
+    edcn,
+    fibinet,
+    fignn,
     finalmlp,
     fm,
     gdcn,
@@ -60,12 +64,17 @@ MODELS: dict[str, ModelEntry] = {
     "PNN": ModelEntry(pnn.PNNSettings, pnn.build),
     "DLRM": ModelEntry(dlrm.DLRMSettings, dlrm.build),
     "DeepFM": ModelEntry(deepfm.DeepFMSettings, deepfm.build),
+    "DCN": ModelEntry(dcn.DCNSettings, dcn.build_dcn),
     "DCNv2": ModelEntry(dcn.DCNv2Settings, dcn.build),
+    "EDCN": ModelEntry(edcn.EDCNSettings, edcn.build),
     "GDCN": ModelEntry(gdcn.GDCNSettings, gdcn.build),
     "FinalMLP": ModelEntry(finalmlp.FinalMLPSettings, finalmlp.build),
     "DualMLP": ModelEntry(finalmlp.DualMLPSettings, finalmlp.build),
     "xDeepFM": ModelEntry(xdeepfm.XDeepFMSettings, xdeepfm.build),
     "AutoInt": ModelEntry(autoint.AutoIntSettings, autoint.build),
+    "AFN": ModelEntry(afn.AFNSettings, afn.build),
+    "FiBiNET": ModelEntry(fibinet.FiBiNETSettings, fibinet.build),
+    "FiGNN": ModelEntry(fignn.FiGNNSettings, fignn.build),
 }
 
 

@@ -1,4 +1,4 @@
-"""DCNv2: a cross network with an MLP beside it or behind it."""
+"""DCN and DCNv2: a cross network with an MLP beside it or behind it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from ctrlib.data.schema import Schema
 from ctrlib.errors import SettingError, unknown
-from ctrlib.layers import CrossNetwork, GatedCrossNetwork, reset_linear_maps
+from ctrlib.layers import CrossNetwork, GatedCrossNetwork, RankOneCrossNetwork, reset_linear_maps
 from ctrlib.models.base import CTRModel
 from ctrlib.models.dnn import DNNSettings
 
@@ -34,11 +34,16 @@ class DCNv2Settings(DNNSettings):
             raise SettingError(f"cross_layers is {self.cross_layers}; a cross network needs at least 1.")
 
 
+@dataclass(frozen=True)
+class DCNSettings(DCNv2Settings):
+    """As for DCNv2. Without hidden units it is the rank-one cross network alone."""
+
+
 class CrossModel(CTRModel):
     """Logits (B,) of a cross network with an MLP beside it or behind it. A subclass says which cross network."""
 
     settings: DCNv2Settings
-    network: type[CrossNetwork] | type[GatedCrossNetwork]
+    network: type[CrossNetwork] | type[GatedCrossNetwork] | type[RankOneCrossNetwork]
 
     def __init__(self, schema: Schema, settings: DCNv2Settings) -> None:
         super().__init__(schema, settings)
@@ -90,6 +95,22 @@ class DCNv2(CrossModel):
     network = CrossNetwork
 
 
+class DCN(CrossModel):
+    r"""Logits (B,), as of DCNv2 but with the rank-one cross network $c$ of C layers.
+
+    Parameters: $VD + 2Cd + \sum_l (h_{l-1} + 1) h_l + h_L + 1$, with batch norm $2 \sum_l h_l$ more, and parallel $d$
+    more. Source: Wang, Fu, Fu, Wang, "Deep & Cross Network for Ad Click Predictions", ADKDD 2017, in the parallel
+    form. The paper puts numeric features beside the embeddings as they are; here every field is embedded.
+    """
+
+    network = RankOneCrossNetwork
+
+
 def build(name: str, schema: Schema, settings: DCNv2Settings) -> DCNv2:
     """Return a DCNv2."""
     return DCNv2(schema, settings)
+
+
+def build_dcn(name: str, schema: Schema, settings: DCNSettings) -> DCN:
+    """Return a DCN."""
+    return DCN(schema, settings)
