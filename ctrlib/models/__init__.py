@@ -16,12 +16,16 @@ from ctrlib.models import (
     dcn,
     deepfm,
     dnn,
+    ecn,
+    final,
     finalmlp,
     gdcn,
     neuron_network,
     qnn_alpha,
     qnn_hybrids,
     second_network,
+    sfg,
+    wukong,
     xdeepfm,
 )
 from ctrlib.models.base import CTRModel, ModelSettings, checked
@@ -53,6 +57,11 @@ MODELS: dict[str, ModelEntry] = {
     "DualMLP": ModelEntry(finalmlp.DualMLPSettings, finalmlp.build),
     "xDeepFM": ModelEntry(xdeepfm.XDeepFMSettings, xdeepfm.build),
     "AutoInt": ModelEntry(autoint.AutoIntSettings, autoint.build),
+    "FINAL": ModelEntry(final.FINALSettings, final.build),
+    "ECN": ModelEntry(ecn.ECNSettings, ecn.build),
+    "FCN": ModelEntry(ecn.FCNSettings, ecn.build_fcn),
+    "WuKong": ModelEntry(wukong.WuKongSettings, wukong.build),
+    "SFG": ModelEntry(sfg.SFGSettings, sfg.build),
 }
 
 
