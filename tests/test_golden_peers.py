@@ -5,6 +5,7 @@ Fixtures hold one table for each field; here they are the rows of one table.
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections.abc import Collection
 from typing import Any
@@ -25,6 +26,7 @@ CASES = cases(NAME)
 
 # The fixture's module -> ours; its case names tell apart settings of one module.
 SYSTEMS = {name: name for name in ("DNN", "DeepFM", "DCNv2", "GDCN", "FinalMLP", "DualMLP", "xDeepFM", "AutoInt")}
+SYSTEMS |= {"FinalNet": "FINAL", "ECN": "ECN", "DCNv3": "FCN", "WuKong": "WuKong"}
 # Two classes of one module that differ in a setting of ours.
 STRUCTURES = {"GDCNP": "parallel", "GDCN": "stacked"}
 
@@ -55,6 +57,42 @@ SETTINGS = {
     "layer_norm": "layer_norm",
 }
 
+# Names of settings that hold for one module of the fixture, before the shared ones.
+OWN_SETTINGS: dict[str, dict[str, str]] = {
+    "FinalNet": {
+        "block1_hidden_units": "hidden_units",
+        "block1_hidden_activations": "activation",
+        "block1_dropout": "dropout",
+        "block2_hidden_units": "second_units",
+        "block2_dropout": "second_dropout",
+        "use_feature_gating": "gate",
+        "residual_type": "join",
+    },
+    "DCNv3": {
+        "num_deep_cross_layers": "cross_layers",
+        "num_shallow_cross_layers": "linear_layers",
+        "deep_net_dropout": "dropout",
+        "shallow_net_dropout": "linear_dropout",
+    },
+    "WuKong": {
+        "num_wukong_layers": "layers",
+        "lcb_features": "lcb_rows",
+        "fmb_features": "fmb_rows",
+        "fmb_mlp_units": "fmb_units",
+        "fmp_rank_k": "rank",
+        "mlp_hidden_units": "hidden_units",
+        "mlp_hidden_activations": "activation",
+        "mlp_batch_norm": "batch_norm",
+    },
+}
+# A setting that the fixture has twice and we once -> the other of the two.
+SAME = {
+    "mlp2_hidden_activations": "mlp1_hidden_activations",
+    "mlp2_batch_norm": "mlp1_batch_norm",
+    "block2_hidden_activations": "block1_hidden_activations",
+    "fmb_mlp_activations": "mlp_hidden_activations",
+}
+
 # Beginnings of the fixture's weight names -> ours, the first that fits.
 RENAMED = [
     (r"embedding_layer\.", "embedding."),
@@ -79,6 +117,37 @@ RENAMED = [
     (r"self_attention\.", "attention."),
     (r"fc\.", "head."),
 ]
+
+
+def masked_names(theirs: str, ours: str) -> list[tuple[str, str]]:
+    """Names of a cross network with a self-mask."""
+    parts = {"w": "maps", "b": "biases", "layer_norm": "norms", "batch_norm": "head_norms", "[ds]?fc": "head"}
+    return [(rf"{theirs}\.{part}\.", f"{ours}.{new}.") for part, new in parts.items()]
+
+
+# As above, for one module, before the shared ones.
+OWN_RENAMED: dict[str, list[tuple[str, str]]] = {
+    "FinalNet": [
+        (r"feature_gating\.linear\.", "gate."),
+        (r"block1\.layer\.", "blocks.0.linears."),
+        (r"block2\.layer\.", "blocks.1.linears."),
+        (r"block1\.norm\.", "blocks.0.norms."),
+        (r"block2\.norm\.", "blocks.1.norms."),
+        (r"fc1\.", "blocks.0.head."),
+        (r"fc2\.", "blocks.1.head."),
+    ],
+    "ECN": masked_names("ECN", "cross"),
+    "DCNv3": masked_names("ECN", "exponential") + masked_names("LCN", "linear"),
+    "WuKong": [
+        (r"wukong_stack\.(\d+)\.fmb\.mlp\.mlp\.", r"layers.\1.mlp."),
+        (r"wukong_stack\.(\d+)\.fmb\.proj_Y", r"layers.\1.projection"),
+        (r"wukong_stack\.(\d+)\.fmb\.layer_norm\.", r"layers.\1.product_norm."),
+        (r"wukong_stack\.(\d+)\.lcb\.linear\.", r"layers.\1.compress."),
+        (r"wukong_stack\.(\d+)\.layer_norm\.", r"layers.\1.norm."),
+        (r"wukong_stack\.(\d+)\.residual_proj\.", r"layers.\1.residual."),
+        (r"fc\.mlp\.", "mlp."),
+    ],
+}
 ATTENTION = {"W_q": "query", "W_k": "key", "W_v": "value", "W_res": "residual", "layer_norm": "norm"}
 # An MLP -> names of its last map, which the fixture counts with the others; the first that the model has.
 HEADS = {
@@ -108,22 +177,33 @@ def our_settings(case: dict[str, Any]) -> dict[str, Any]:
         settings["structure"] = STRUCTURES[case["class_name"]]
     if "fs1_context" in config:
         settings["contexts"] = [config.pop("fs1_context"), config.pop("fs2_context")]
-    for name in ("hidden_activations", "batch_norm"):
-        if f"mlp2_{name}" in config and config.pop(f"mlp2_{name}") != config[f"mlp1_{name}"]:
-            pytest.skip(f"the two streams have one {name} here")
-    settings |= {SETTINGS[name]: value for name, value in config.items()}
-    settings["activation"] = (settings.get("activation") or "none").lower()
-    if settings["activation"] not in ACTIVATIONS:
-        pytest.skip(f"the activation {settings['activation']} is not offered")
+    if "block_type" in config:
+        settings["blocks"] = int(config.pop("block_type").removesuffix("B"))
+        if settings["blocks"] == 1:  # what the second would be like does not matter
+            config = {name: value for name, value in config.items() if not name.startswith("block2_")}
+    if "fmp_rank_k" in config and config["fmp_rank_k"] is None:
+        pytest.skip("WuKong is not offered with all inner products")
+    for name, other in SAME.items():
+        if name in config and config.pop(name) != config[other]:
+            pytest.skip(f"{name} and {other} are one setting here")
+    names = SETTINGS | OWN_SETTINGS.get(case["module"], {})
+    settings |= {names[name]: value for name, value in config.items()}
+    if "activation" in {field.name for field in dataclasses.fields(MODELS[SYSTEMS[case["module"]]].settings)}:
+        settings["activation"] = (settings.get("activation") or "none").lower()
+        if settings["activation"] not in ACTIVATIONS:
+            pytest.skip(f"the activation {settings['activation']} is not offered")
     return settings
 
 
-def our_weights(theirs: dict[str, NDArray[Any]], ours: Collection[str]) -> dict[str, Tensor]:
-    """Translate names to `ours`; join the fields' tables and count an MLP's maps and norms."""
+def our_weights(module: str, theirs: dict[str, NDArray[Any]], ours: Collection[str]) -> dict[str, Tensor]:
+    """Translate a module's names to `ours`; join the fields' tables and count an MLP's maps and norms."""
     renamed = {}
     for name, value in theirs.items():
-        pattern, new = next(((p, o) for p, o in RENAMED if re.match(p, name)), ("", ""))
+        names = OWN_RENAMED.get(module, []) + RENAMED
+        pattern, new = next(((p, o) for p, o in names if re.match(p, name)), ("", ""))
         renamed[re.sub(f"^{pattern}", new, name)] = value
+    in_layers = {found[1] for name in renamed if (found := re.match(r"(layers\.\d+\.mlp)\.", name))}
+    heads = HEADS | {mlp: (mlp.removesuffix("mlp") + "head",) for mlp in in_layers}
     tables: dict[str, dict[int, NDArray[Any]]] = {}
     weights: dict[str, Tensor] = {}
     for name, value in renamed.items():
@@ -135,21 +215,23 @@ def our_weights(theirs: dict[str, NDArray[Any]], ours: Collection[str]) -> dict[
             )
         elif found := re.match(r"(attention\.\d+)\.(\w+)\.(.*)", name):
             weights[f"{found[1]}.{ATTENTION[found[2]]}.{found[3]}"] = double(value)
-        elif not name.startswith(tuple(f"{mlp}." for mlp in HEADS)):
+        elif not name.startswith(tuple(f"{mlp}." for mlp in heads)):
             weights[name] = double(value)
     for name, fields in tables.items():
         weights[f"{name}.weight"] = double(np.concatenate([fields[k] for k in sorted(fields)]))
-    for mlp in HEADS:
-        weights |= mlp_weights(renamed, mlp, ours)
+    for mlp in heads:
+        weights |= mlp_weights(renamed, mlp, heads[mlp], ours)
     return weights
 
 
-def mlp_weights(renamed: dict[str, NDArray[Any]], mlp: str, ours: Collection[str]) -> dict[str, Tensor]:
+def mlp_weights(
+    renamed: dict[str, NDArray[Any]], mlp: str, heads: tuple[str, ...], ours: Collection[str]
+) -> dict[str, Tensor]:
     """Number maps and norms by themselves: their positions in the fixture count activations and dropouts too."""
     parts = {name.removeprefix(f"{mlp}."): value for name, value in renamed.items() if name.startswith(f"{mlp}.")}
     positions = sorted({int(name.split(".")[0]) for name in parts})
     maps = [p for p in positions if parts[f"{p}.weight"].ndim == 2]
-    head = next((name for name in HEADS[mlp] if f"{name}.weight" in ours), "")
+    head = next((name for name in heads if f"{name}.weight" in ours), "")
     names = {p: f"{mlp}.linears.{k}" for k, p in enumerate(maps)}
     names = {p: name if f"{name}.weight" in ours else head for p, name in names.items()}
     names |= {p: f"{mlp}.norms.{k}" for k, p in enumerate(p for p in positions if p not in maps)}
@@ -168,7 +250,7 @@ def model_of(case: str) -> CTRModel:
     schema = Schema(tuple(Field(f"f{k}") for k in range(len(sizes))), sizes)
     settings = our_settings(values)
     model = build_model(system, schema, embedding_dim=values["embedding_dim"], **settings).double().eval()
-    weights = our_weights(arrays(NAME, f"{case}/w/"), model.state_dict())
+    weights = our_weights(values["module"], arrays(NAME, f"{case}/w/"), model.state_dict())
     assert model.state_dict().keys() == weights.keys()
     model.load_state_dict(weights)
     return model

@@ -33,6 +33,10 @@ SMALL = {
     "gate_units": (5,),
     "cin_units": (5, 3),
     "attention_dim": 6,
+    "fmb_units": (5,),
+    "fmb_rows": 3,
+    "lcb_rows": 2,
+    "rank": 2,
 }
 SYSTEMS = {name: (name, {"stage": "align"} if name == "DS-MLP" else {}) for name in MODELS} | {
     "DS-MLP written, distilled": ("DS-MLP", {"stage": "distill"}),
@@ -46,6 +50,10 @@ SYSTEMS = {name: (name, {"stage": "align"} if name == "DS-MLP" else {}) for name
     "DCNv2 stacked": ("DCNv2", {"structure": "stacked"}),
     "GDCN stacked": ("GDCN", {"structure": "stacked"}),
     "FinalMLP contexts, 2 heads": ("FinalMLP", {"contexts": (("a",), ("b", "c")), "heads": 2, "batch_norm": True}),
+    "FINAL one block, sum": ("FINAL", {"blocks": 1, "join": "sum", "gate": False}),
+    "ECN 2 heads": ("ECN", {"heads": 2, "batch_norm": True}),
+    "SFG FmFM": ("SFG", {"host": "FmFM"}),
+    "SFG DCNv2": ("SFG", {"host": "DCNv2"}),
     "AutoInt wide, layer norm": ("AutoInt", {"wide": True, "layer_norm": True, "scaled": True}),
 }
 
