@@ -74,17 +74,25 @@ def squared_loss(logits_KB: Tensor, labels_B: Tensor) -> Tensor:
     return mean_probability_bce(logits_KB, labels_B) + spread
 
 
+def weak_parts(whole: Tensor, each_K: Tensor) -> Tensor:
+    r"""$\sum_k \max(0, \mathcal L_k - \mathcal L_0)\,\mathcal L_k$ of K parts; only those worse than the whole count.
+
+    The weight carries a gradient, as in the public code of FCN (Li et al., KDD 2026).
+    """
+    return (torch.relu(each_K - whole) * each_K).sum()
+
+
 def tri_bce_loss(logits_KB: Tensor, labels_B: Tensor) -> Tensor:
     r"""$\mathcal L_0 + \sum_k \max(0, \mathcal L_k - \mathcal L_0)\,\mathcal L_k$.
 
-    $\mathcal L_0 = \mathrm{bce}(\bar p, y)$ and $\mathcal L_k = \mathrm{bce}(p_k, y)$ are means over the batch, and the
-    weight carries a gradient. From FCN (Li et al., 2025), where the passes are two networks. The QNN-alpha paper names
-    it as an inspiration; its use in Figure 6 is our reading.
+    $\mathcal L_0 = \mathrm{bce}(\bar p, y)$ and $\mathcal L_k = \mathrm{bce}(p_k, y)$ are means over the batch; see
+    `weak_parts`. From FCN, where two networks stand in place of the passes. The QNN-alpha paper names it as an
+    inspiration; its use in Figure 6 is our reading.
     """
     whole = mean_probability_bce(logits_KB, labels_B)
     targets = labels_B.expand_as(logits_KB)
     each_K = F.binary_cross_entropy_with_logits(logits_KB, targets, reduction="none").mean(dim=1)
-    return whole + (torch.relu(each_K - whole) * each_K).sum()
+    return whole + weak_parts(whole, each_K)
 
 
 def cosine_loss(logits_KB: Tensor, labels_B: Tensor, states_KBd: Tensor) -> Tensor:

@@ -33,12 +33,26 @@ from ctrlib.models.finalmlp import FinalMLP
 from ctrlib.neurons import FORMATS, NeuronLayer
 from ctrlib.train import Protocol, fit
 
-SYSTEMS = ("DNN", "Wide&Deep", "PNN", "DLRM", "DeepFM", "DCN", "DCNv2", "GDCN", "FinalMLP", "DualMLP", "FINAL", "xDeepFM")
+SYSTEMS = (
+    "DNN",
+    "Wide&Deep",
+    "PNN",
+    "DLRM",
+    "DeepFM",
+    "DCN",
+    "DCNv2",
+    "GDCN",
+    "FinalMLP",
+    "DualMLP",
+    "FINAL",
+    "xDeepFM",
+)
 SYSTEMS += ("AutoInt",)
 SMALL = {"embedding_dim": 4, "hidden_units": [8, 6]}
 SECOND: dict[str, dict[str, Any]] = {
     "FinalMLP": {"second_units": [4], "gate_units": [5], "heads": 2, "contexts": [["a"], ["b", "c"]]},
     "DualMLP": {"second_units": [4]},
+    "FINAL": {"second_units": [4]},
 }
 B, F, D = 3, 4, 5
 Array = NDArray[np.float64]
@@ -384,12 +398,17 @@ WIDTH = 3 * 4
 def shaken_model(name: str, **settings: Any) -> tuple[Any, dict[str, Array]]:
     """A model in evaluation mode, and its weights and batch statistics, all of them random."""
     model = build_model(name, MIXED, **SMALL | settings).double().eval()
+    return model, shaken_state(model)
+
+
+def shaken_state(model: torch.nn.Module) -> dict[str, Array]:
+    """Fill weights and batch statistics with random values and return them."""
     weights = shaken(model)
     for key, value in model.named_buffers():
         if value.is_floating_point():
             value.uniform_(0.5, 1.5, generator=torch.Generator().manual_seed(len(key)))
             weights[key] = value.numpy()
-    return model, weights
+    return weights
 
 
 def slow_vectors(table: Array, row: Array, names: tuple[str, ...] = NAMES) -> Array:

@@ -241,12 +241,9 @@ ROWS = {"interaction_weight.weight"}
 TABLES = {"linear_weight_layer": ("first_order.embedding", "feature_embedding")}
 # Weights of the public code that reach no output; ours do not have them.
 UNUSED: dict[str, str] = {
-    "FiBiNET": r".*\.triu_index",
     "EDCN": r"bridge_modules\.\d+\.attention2\.",
-    "FM": r".*\.triu_mask",
-    "AFM": r".*\.triu_index",
-    "PNN": r".*\.triu_mask",
-    "DLRM": r".*\.triu_mask",
+    "FiBiNET": r".*\.triu_index",
+    **dict.fromkeys(("FM", "FwFM", "AFM", "PNN", "DLRM"), r".*\.triu_(mask|index)"),
 }
 ATTENTION = {"W_q": "query", "W_k": "key", "W_v": "value", "W_res": "residual", "layer_norm": "norm"}
 # An MLP -> names of its last map, which the fixture counts with the others; the first that the model has.

@@ -35,6 +35,10 @@ SMALL = {
     "attention_dim": 6,
     "neurons": 5,
     "neuron_units": (6,),
+    "fmb_units": (5,),
+    "fmb_rows": 3,
+    "lcb_rows": 2,
+    "rank": 2,
 }
 SYSTEMS = {name: (name, {"stage": "align"} if name == "DS-MLP" else {}) for name in MODELS} | {
     "DS-MLP written, distilled": ("DS-MLP", {"stage": "distill"}),
@@ -53,6 +57,10 @@ SYSTEMS = {name: (name, {"stage": "align"} if name == "DS-MLP" else {}) for name
     "FiBiNET all, shared": ("FiBiNET", {"maps": "all", "shared_maps": True}),
     "FiBiNET each": ("FiBiNET", {"maps": "each"}),
     "FiGNN without GRU": ("FiGNN", {"gru": False, "shared_layer": True}),
+    "FINAL one block, sum": ("FINAL", {"blocks": 1, "join": "sum", "gate": False}),
+    "ECN 2 heads": ("ECN", {"heads": 2, "batch_norm": True}),
+    "SFG FmFM": ("SFG", {"host": "FmFM"}),
+    "SFG DCNv2": ("SFG", {"host": "DCNv2"}),
     "AutoInt wide, layer norm": ("AutoInt", {"wide": True, "layer_norm": True, "scaled": True}),
 }
 

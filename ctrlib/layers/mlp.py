@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 
 from torch import Tensor, nn
@@ -19,7 +19,7 @@ class MLP(nn.Module):
     Parameters: $\sum_l (h_{l-1} + 1) h_l$, with batch norm $2 \sum_l h_l$ more, with the head $h_L + 1$ more.
 
     widths: $h_1 .. h_L$; none leaves x as it is. nonlinearity: a name in `ACTIVATIONS`. Raises `SettingError` for
-    an unknown one.
+    an unknown one. linear: makes the map from one width to the next, where it is not a plain linear one.
     """
 
     def __init__(
@@ -31,11 +31,12 @@ class MLP(nn.Module):
         batch_norm: bool = False,
         dropout: float = 0.0,
         head: bool = False,
+        linear: Callable[[int, int], nn.Module] = nn.Linear,
     ) -> None:
         super().__init__()
         sizes = [in_width, *widths]
         self.out_width = sizes[-1]
-        self.linears = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise(sizes))
+        self.linears = nn.ModuleList(linear(a, b) for a, b in pairwise(sizes))
         norm = nn.BatchNorm1d if batch_norm else nn.Identity
         self.norms = nn.ModuleList(norm(width) for width in widths)
         self.activations = nn.ModuleList(activation(nonlinearity) for _ in widths)

@@ -18,9 +18,11 @@ from ctrlib.models import (
     deepfm,
     dlrm,
     dnn,
+    ecn,
     edcn,
     fibinet,
     fignn,
+    final,
     finalmlp,
     fm,
     gdcn,
@@ -30,7 +32,9 @@ from ctrlib.models import (
     qnn_alpha,
     qnn_hybrids,
     second_network,
+    sfg,
     wide_deep,
+    wukong,
     xdeepfm,
 )
 from ctrlib.models.base import CTRModel, ModelSettings, checked
@@ -75,6 +79,11 @@ MODELS: dict[str, ModelEntry] = {
     "AFN": ModelEntry(afn.AFNSettings, afn.build),
     "FiBiNET": ModelEntry(fibinet.FiBiNETSettings, fibinet.build),
     "FiGNN": ModelEntry(fignn.FiGNNSettings, fignn.build),
+    "FINAL": ModelEntry(final.FINALSettings, final.build),
+    "ECN": ModelEntry(ecn.ECNSettings, ecn.build),
+    "FCN": ModelEntry(ecn.FCNSettings, ecn.build_fcn),
+    "WuKong": ModelEntry(wukong.WuKongSettings, wukong.build),
+    "SFG": ModelEntry(sfg.SFGSettings, sfg.build),
 }
 
 
