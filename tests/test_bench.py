@@ -156,7 +156,8 @@ def test_latency_covers_every_mode_and_number_of_heads(tmp_path: Path, monkeypat
     latency.measure_latency(2, 1, groups=["heads"])
     assert tables.system_latency().empty and tables.system_latency_runs(100, 1).empty
     table, turns = tables.latency(), tables.latency_runs(100, 1)
-    assert len(table) == 12 and len(turns) == 24 and (table["latency"] > 0).all()
+    assert len(table) == 14 and len(turns) == 28 and (table["latency"] > 0).all()
+    assert {"FINAL", "FinalMLP", "written.8"} <= set(turns["label"])
     work = table.set_index(["mode", "heads"])["multiply_adds"]
     assert work["written", 4] * 4 == work["released", 4] == work["aligned", 8] == 2 * 24 * 24
     weights = table.set_index(["mode", "heads"])["parameters"]
@@ -177,7 +178,8 @@ def test_latency_covers_every_system(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert tables.latency().equals(before), "entries of the other group stay and are told apart"
     found, turns = tables.system_latency().set_index("system"), tables.system_latency_runs(20, 1)
     teachers = {"GDCN", "DCNv2", "xDeepFM", "AutoInt+", "FinalMLP", "QNN-alpha"}
-    assert set(found.index) == teachers | {"DS-MLP", "MLP", "MLP, narrow", "DS-MLP=8", "GDCN=8"}
+    others = {"FINAL", "DeepFM", "FmFM", "FwFM", "AFM"}
+    assert set(found.index) == teachers | others | {"DS-MLP", "MLP", "MLP, narrow", "DS-MLP=8", "GDCN=8"}
     assert found.loc["MLP", "multiply_adds"] == 30 * 16 + 2 * 16 * 16 + 16
     assert found.loc["DS-MLP=8", "multiply_adds"] == 2 * (30 * 8 + 2 * 8 * 8 + 8)
     assert found.loc["DS-MLP", "table_parameters"] == 2 * found.loc["MLP", "table_parameters"] == 600

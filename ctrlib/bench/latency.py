@@ -7,8 +7,8 @@ latency of two MLPs near that of other fast networks?
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
 from typing import Any
 
 import torch
@@ -20,11 +20,16 @@ from ctrlib.errors import unknown
 from ctrlib.khatri_rao import MODES
 from ctrlib.lab.dual_stream import NAME, sizes, systems
 from ctrlib.lab.runner import commit, environment
-from ctrlib.models import CTRModel, build_model
+from ctrlib.models import MODELS, CTRModel, build_model
 
 # Fields, embedding width, layers and rows of the authors' logs (data/papers/qnn_alpha_runs.csv), by data set.
 SHAPES = {"ML-1M": (7, 16, 1, 4), "iPinYou": (16, 16, 4, 2), "KKBox": (13, 128, 3, 3)}
 HEADS = (1, 2, 4, 8)
+MLP_WIDTHS: dict[str, Any] = {"hidden_units": (400, 400), "second_units": (400,)}
+RIVALS: dict[str, tuple[str, dict[str, Any]]] = {  # at the open benchmark's widths, for Table 6 names none
+    "FINAL": ("FINAL", {**MLP_WIDTHS, "blocks": 2, "gate": True}),
+    "FinalMLP": ("FinalMLP", {"hidden_units": (400,) * 3, "second_units": (400,) * 3, "gate_units": (400,)}),
+}
 VOCABULARY = 5000  # of each field of these shapes
 # Fields, ids of all fields, width of DS-MLP's main stream, by data set: Tables 2 and 3 of the DS-MLP paper, and ours.
 SYSTEM_SHAPES = {
@@ -61,9 +66,10 @@ def measure_latency(
 ) -> dict[str, Any]:
     """Measure the cases of some groups in turn, `repeats` times; write them to data/measurements/latency.json.
 
-    "heads" is QNN-alpha in every mode and with every number of heads; "systems" are DS-MLP, its teachers and plain
-    MLPs. A figure is the time of forward passes without gradients, embedding look-up included, for each 100 rows, in
-    milliseconds. All cases of one shape take turns, so that a drift of the machine meets all of them. Raises
+    "heads" is QNN-alpha in every mode and with every number of heads, FINAL and FinalMLP beside it; "systems" are
+    DS-MLP, its teachers, plain MLPs and other networks of its paper. A figure is the time of forward passes without
+    gradients, embedding look-up included, for each 100 rows, in milliseconds. All cases of one shape take turns, so
+    that a drift of the machine meets all of them. Raises
     `SettingError` for an unknown group.
     """
     for group in groups:
@@ -82,24 +88,31 @@ def _shapes(groups: Sequence[str]) -> dict[str, tuple[Schema, list[Case]]]:
     """Return for each data set of the groups a schema of its shape and what is measured on it."""
     found: dict[str, tuple[Schema, list[Case]]] = {}
     if "heads" in groups:
-        for data, (fields, *_) in SHAPES.items():
-            found[data] = (_schema(fields, VOCABULARY), head_cases(data))
+        for data, (count, *_) in SHAPES.items():
+            found[data] = (_schema(count, VOCABULARY), head_cases(data))
     if "systems" in groups:
-        for data, (fields, ids, _) in SYSTEM_SHAPES.items():
-            found[data] = (_schema(fields, ids // fields), system_cases(data))
+        for data, (count, ids, _) in SYSTEM_SHAPES.items():
+            found[data] = (_schema(count, ids // count), system_cases(data))
     return found
 
 
-def _schema(fields: int, vocabulary: int) -> Schema:
-    return Schema(tuple(Field(f"field {k}") for k in range(fields)), (vocabulary,) * fields)
+def _schema(count: int, vocabulary: int) -> Schema:
+    return Schema(tuple(Field(f"field {k}") for k in range(count)), (vocabulary,) * count)
 
 
 def head_cases(data: str) -> list[Case]:
-    """Return QNN-alpha in every mode and with every number of heads, in the shape of a data set."""
-    fields, width, layers, rows = SHAPES[data]
-    products = layers * rows * (fields * width) ** 2
+    """Return QNN-alpha in every mode and with every number of heads, and its rivals, in the shape of a data set.
+
+    A rival's mode is its name, and it has no heads.
+    """
+    count, width, layers, rows = SHAPES[data]
+    products = layers * rows * (count * width) ** 2
     common = {"layers": layers, "rows": rows, "embedding_dim": width, "batch_norm": True, "dropout": 0.1}
-    return [
+    rivals = [
+        Case(name, {"mode": name, "heads": None}, model, {**settings, "embedding_dim": width, "dropout": 0.0})
+        for name, (model, settings) in RIVALS.items()
+    ]
+    return rivals + [
         Case(
             f"{mode}, {heads} heads",
             {"mode": mode, "heads": heads},
@@ -113,7 +126,7 @@ def head_cases(data: str) -> list[Case]:
 
 
 def system_cases(data: str) -> list[Case]:
-    """Return DS-MLP as it is served (its last stage), its teachers and plain MLPs, in the shape of a data set.
+    """Return DS-MLP as it is served (its last stage), its teachers, plain MLPs and others, in the shape of a data set.
 
     "MLP" is as large as the main stream, "MLP, narrow" as the teacher's MLP. A label such as "DS-MLP=400" has all its
     MLPs of that width. No network has batch norm: when it serves, a norm is a part of the linear map beside it.
@@ -127,8 +140,18 @@ def system_cases(data: str) -> list[Case]:
     served = {"stage": "align", "hidden_alignment": "none"}
     for label, (own, parallel) in streams.items():
         cells[label] = (NAME, {"hidden_units": own, "parallel_units": parallel, **served})
+    cells |= {"FINAL": RIVALS["FINAL"], "DeepFM": ("DeepFM", {"hidden_units": narrow})}
+    cells |= {name: (name, {}) for name in ("FmFM", "FwFM", "AFM")}
+    return [
+        Case(label, {"system": label}, model, _served(model, settings)) for label, (model, settings) in cells.items()
+    ]
+
+
+def _served(model: str, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a system's settings at the common width, without batch norm if it has any."""
+    known = {field.name for field in fields(MODELS[model].settings)}
     common = {"embedding_dim": SYSTEM_WIDTH, "batch_norm": False}
-    return [Case(label, {"system": label}, model, {**settings, **common}) for label, (model, settings) in cells.items()]
+    return {**settings, **{name: value for name, value in common.items() if name in known}}
 
 
 def _in_turn(
@@ -179,7 +202,7 @@ def _multiply_adds(model: CTRModel, ids: torch.Tensor) -> int:
     counter = FlopCounterMode(display=False)
     with torch.no_grad(), counter:
         model(ids)
-    return int(counter.get_total_flops()) // (2 * len(ids))
+    return max(1, int(counter.get_total_flops()) // (2 * len(ids)))
 
 
 def _seconds_each_100(model: CTRModel, ids: torch.Tensor, calls: int) -> float:

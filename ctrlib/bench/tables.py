@@ -81,7 +81,10 @@ def _latency(kind: str, columns: tuple[str, ...], device: str) -> pd.DataFrame:
 
 
 def latency_runs(batch: int, threads: int, device: str = "cpu") -> pd.DataFrame:
-    """Return one row for each case and turn, as claims read it: label "MODE.HEADS", seed (the turn), latency in ms."""
+    """Return one row for each case and turn, as claims read it: label, seed (the turn), latency in ms.
+
+    The label is "MODE.HEADS", or the name of a network without heads.
+    """
     return _turns("mode", batch, threads, device).drop(columns="log2_latency", errors="ignore")
 
 
@@ -98,11 +101,15 @@ def _turns(kind: str, batch: int, threads: int, device: str) -> pd.DataFrame:
             continue
         if found["batch"] != batch:
             continue
-        label = f"{found['mode']}.{found['heads']}" if kind == "mode" else f"{found['system']} latency"
+        label = _head_label(found) if kind == "mode" else f"{found['system']} latency"
         case = {"experiment": "latency", "dataset": found["data"], "label": label, "status": "completed"}
         for turn, value in enumerate(found["turns_ms"], start=1):
             rows.append(case | {"seed": turn, "latency": value, "log2_latency": math.log2(value)})
     return pd.DataFrame(rows)
+
+
+def _head_label(found: dict[str, Any]) -> str:
+    return f"{found['mode']}.{found['heads']}" if found["heads"] else str(found["mode"])
 
 
 def peers() -> pd.DataFrame:
