@@ -305,7 +305,7 @@ def said(name):
                 f"{method} is at place {order.index(method) + 1}. It is shown to be better than {len(behind)} systems and worse "
                 f"than {len(ahead)}."
             )
-    if name in boards:
+    if len(boards.get(name, [])):
         far = boards[name][boards[name]["within"] == "no"]["model"].tolist()
         points.append(
             f"Of {len(boards[name])} systems on the leaderboard {len(boards[name]) - len(far)} are within 0.3 points of it"
