@@ -188,6 +188,11 @@ def test_latency_covers_every_system(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert turns["log2_latency"].to_numpy() == pytest.approx([math.log2(t) for t in turns["latency"]])
 
 
+def test_every_measured_step_has_valid_settings() -> None:
+    for case in steps.CASES.values():
+        checked(MODELS[case.model].settings, case.model, case.settings)
+
+
 def test_every_system_of_every_shape_has_valid_settings() -> None:
     for data in latency.SYSTEM_SHAPES:
         for case in latency.system_cases(data):

@@ -17,6 +17,7 @@ from ctrlib.bench.floors import copy_rate, matrix_rate, seconds_each, work_of_st
 from ctrlib.bench.store import checked_threads, measurement, process_environment, spread, write_measurement
 from ctrlib.data import CTRDataset, criteo_shaped, load_dataset, synthetic_dataset
 from ctrlib.errors import CtrlibError, unknown
+from ctrlib.lab.leaderboard import FRAPPE
 from ctrlib.lab.runner import commit, environment, peak_memory_mb
 from ctrlib.models import build_model
 from ctrlib.train import Protocol, evaluate
@@ -84,6 +85,8 @@ def _cases() -> list[Case]:
         found.append(Case(f"T9, {runs}", "side by side", "T9", copies=copies))
         found.append(Case(f"DNN, {runs}", "side by side", "DNN", mlp, width=10, copies=copies))
         found.append(Case(f"QNN-alpha, {runs}", "side by side", "QNN-alpha", qnn, copies=copies))
+    for name, listing in FRAPPE.items():  # all at the settings of the overall table
+        found.append(Case(f"{name}, overall", "overall", listing.model, listing.settings, width=10))
     return found
 
 
