@@ -129,7 +129,7 @@ class Regulation(nn.Module):
         if gate_F is None:
             return u
         factor_F = torch.softmax(gate_F / self.temperature, dim=0)
-        return u * factor_F.repeat_interleave(self.dim)
+        return u * factor_F[:, None].expand(-1, self.dim).flatten()
 
 
 class EDCN(CTRModel):

@@ -100,8 +100,8 @@ class FiBiNET(CTRModel):
     feature Interaction for Click-Through Rate Prediction", RecSys 2019.
 
     The first version of the public library, whose runs the open benchmark lists, shares the maps of $b$ and $b'$; later
-    versions have two, and so has the default here. The ends of the MLP differ too: the paper sums up the products when
-    it leaves the MLP out, the library weighs them.
+    versions have two, and so has the default here. Without the MLP the paper sums the products; the library, and this
+    model, weigh them.
     """
 
     def __init__(self, schema: Schema, settings: FiBiNETSettings) -> None:
