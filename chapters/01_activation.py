@@ -469,28 +469,33 @@ glue(
 #
 # ## What we saw
 #
-# The sentences below are put together from the records when the page is built.
+# The findings below are put together from the records when the page is built.
 
 
 # %% tags=["hide-input"]
-def findings(name):
-    """What the runs on one data set say, in sentences."""
-    gap, said = gaps[name].set_index("format"), verdicts[name].set_index("id")["verdict"]
+def said(name):
+    """What the runs on one data set show, finding by finding."""
+    gap, found = gaps[name].set_index("format"), verdicts[name]
     quadratic = gap[gap.index.isin(QUADRATIC[:25])]
-    count = quadratic["outcome"].value_counts().reindex(OUTCOMES, fill_value=0)
-    return (
-        f"**{name}.** {len(quadratic)} of the 25 formats have runs on both sides, with {quadratic['seeds'].min()} to "
-        f"{quadratic['seeds'].max()} seeds. By a paired test, or the interval alone where there are 3 seeds, "
-        f"{count['better']} are better without ReLU, "
-        f"{count['worse']} worse, {count['equivalent']} equivalent and {count['undecided']} undecided. "
-        f"The MLP changes by {gap.loc['MLP', 'difference']:+.2f} points of AUC when its ReLU goes. "
-        f"That more than half of the formats gain: *{said['share-without-relu']}*. "
-        f"That the MLP collapses: *{said['mlp-collapses']}*. That T19 is the best: *{said['t19-best']}*."
+    count = quadratic["outcome"].value_counts()
+    tested = ", ".join(f"{count[outcome]} {word}" for outcome, word in OUTCOMES.items() if outcome in count)
+    return views.findings(
+        name,
+        [
+            views.answer(
+                "Do more than half of the formats gain AUC without their ReLU?", found, "share-without-relu"
+            ),
+            tested
+            and f"Which gaps does a test decide? Of {len(quadratic)} formats with runs on both sides: {tested}.",
+            views.answer("Does the MLP lose more than a point without its ReLU?", found, "mlp-collapses"),
+            views.answer("Is T19 the best of the formats without ReLU?", found, "t19-best"),
+        ],
     )
 
 
-OUTCOMES = ["better", "worse", "equivalent", "undecided"]
-Markdown("\n\n".join(findings(name) for name in shown if "MLP" in set(gaps[name]["format"])))
+OUTCOMES = {"better": "better without ReLU", "worse": "worse", "equivalent": "equivalent"}
+OUTCOMES |= {"undecided": "undecided"}
+Markdown("\n\n".join(said(name) for name in shown))
 
 # %% [markdown]
 # **A pattern, seen afterwards.** Where a test finds a format worse without ReLU, an affine map of the input stands beside
@@ -513,18 +518,24 @@ figure_table(table, formats=dict.fromkeys(["mean", "min", "max"], "+.2f"), capti
 # Our reading, which we have not tested: the embeddings start at 1e-4, so products start ten thousand times smaller
 # than affine parts, and without a ReLU every format begins as a linear model. With a ReLU, an affine map makes the
 # network an MLP from the first step. A bare residual does not: the ReLU of $x$ bends each coordinate by itself and
-# drops its negative half. The groups were formed after we had seen the gaps, so take this as a question for another
+# drops its negative half.
+#
+# The groups were formed after we had seen the gaps, so take this as a question for another
 # data set.
 #
 # **What does not transfer.** Criteo has millions of rows and thousands of steps in an epoch; the sets here have tens to
-# hundreds of steps. A format that needs many steps before its products grow from embeddings of size 1e-4 is cut short by a
+# hundreds of steps.
+#
+# A format that needs many steps before its products grow from embeddings of size 1e-4 is cut short by a
 # schedule that lowers the learning rate after one epoch without gain. So the *level* of a format here says as much
-# about how soon it gets going as about what it can express, and the L2 strength moves both. In the search runs on
-# Frappe, for example, T9 stays near one score for many epochs before it rises, or never rises. Read the differences
+# about how soon it gets going as about what it can express, and the L2 strength moves both.
+#
+# In the search runs on Frappe, for example, T9 stays near one score for many epochs before it rises, or never rises. Read the differences
 # between formats with that in mind.
 #
-# **How sure are we.** A verdict counts only what its interval shows. Where seeds are missing the table says so. All runs
-# use one split; other splits would add a spread that no seed here shows.
+# **How sure are we.** A verdict counts only what its interval shows. Where seeds are missing the table says so.
+#
+# All runs use one split; other splits would add a spread that no seed here shows.
 #
 # ## Exercises
 #

@@ -285,19 +285,20 @@ verdicts = views.verdicts(dict.fromkeys(EPOCHS, runs), "boundaries", [*EPOCHS])
 
 # %% tags=["hide-input"]
 def said(shape):
-    """What the networks of one shape show, in sentences."""
-    means = runs[runs["dataset"] == shape].groupby("label")[["accuracy", "concentration"]].mean()
-    own = means.loc[list(PANELS)]
-    best = own["accuracy"].sort_values(ascending=False)
-    verdict = verdicts[shape].set_index("id")["verdict"]
-    return (
-        f"**The {shape}.** Concentration is {own.loc['MLP.relu', 'concentration']:.2f} for the MLP with ReLU, "
-        f"{own.loc['T9', 'concentration']:.2f} for T9 and {own.loc['CrossNetV2', 'concentration']:.2f} for CrossNetV2; "
-        f"DCNv2 ({own.loc['DCNv2', 'concentration']:.2f}) and T19 ({own.loc['T19', 'concentration']:.2f}) have a ReLU "
-        f"beside a product. That the MLP is sharper than both: *{verdict['relu-is-sharper']}*. In accuracy "
-        f"{best.index[0]} leads with {100 * best.iloc[0]:.1f} %, {best.index[1]} follows with {100 * best.iloc[1]:.1f} %. "
-        f"That T19 is the most accurate: *{verdict['t19-most-accurate']}*. "
-        f"That the self-ensemble loss makes T19 smoother: *{verdict['se-is-smoother']}*."
+    """What the networks of one shape show, finding by finding."""
+    means = runs[runs["dataset"] == shape].groupby("label")["accuracy"].mean()[list(PANELS)]
+    best, found = means.sort_values(ascending=False), verdicts[shape]
+    first, second = (f"{label} with {100 * best[label]:.1f} %" for label in best.index[:2])
+    return views.findings(
+        f"The {shape}",
+        [
+            views.answer("Is the MLP with ReLU sharper than CrossNetV2 and T9?", found, "relu-is-sharper"),
+            views.answer("Do T19 and DCNv2 lie between the MLP and T9 in sharpness?", found, "t19-between"),
+            views.answer("Is T9 more accurate than the MLP with ReLU?", found, "t9-more-accurate"),
+            f"Who is the most accurate? {first}, before {second}.",
+            views.answer("Is T19 the most accurate?", found, "t19-most-accurate"),
+            views.answer("Does the self-ensemble loss make T19 smoother?", found, "se-is-smoother"),
+        ],
     )
 
 
@@ -305,12 +306,15 @@ Markdown("\n\n".join(said(shape) for shape in EPOCHS))
 
 # %% [markdown]
 # **How to read it.** A ReLU makes corners. Between them the boundary of the MLP is straight, that of T19 and DCNv2
-# curved. Whether this makes the MLP sharper by our measure is the verdict above. It says nothing about which boundary is
-# better: the two shapes are smooth by construction, so smooth networks have it easy here, and a ReLU network may fit
+# curved. Whether this makes the MLP sharper by our measure is the first verdict above.
+#
+# It says nothing about which boundary is better. The two shapes are smooth by construction, so smooth networks have it easy here, and a ReLU network may fit
 # single noisy points.
 #
 # **How sure are we.** Seeds draw new points and new weights, so the intervals hold for this noise and this number of
-# points; the table at half the noise shows how far they carry. Nothing here speaks about clicks: embeddings have
+# points; the table at half the noise shows how far they carry.
+#
+# Nothing here speaks about clicks: embeddings have
 # hundreds of coordinates and no two of them form a moon.
 #
 # ## Exercises

@@ -369,51 +369,54 @@ if not turns.empty:
 
 
 # %% tags=["hide-input"]
-def mean_of_first_seeds(name, label):
-    """Mean test AUC of a cell over the first three seeds."""
-    part = runs[name][(runs[name]["label"] == label) & (runs[name]["seed"] <= 3)]
-    return part["test_auc"].mean()
-
-
 def said(name):
-    """What rows and heads do on one data set, in sentences."""
-    verdict = verdicts[name].set_index("id")["verdict"]
-    relu, identity = (swept[name][swept[name]["gate"] == gate] for gate in ("ReLU", "no activation"))
-    first, last = relu.iloc[0], relu.iloc[-1]
-    text = (
-        f"**{name}.** From {first['number of rows']:.0f} to {last['number of rows']:.0f} rows AUC goes from "
-        f"{first['test_auc']:.2f} to {last['test_auc']:.2f} % and the weights from {first['parameters']:,.0f} to "
-        f"{last['parameters']:,.0f}. That every step up helps: *{verdict['more-rows-help']}*. That one row is the worst: "
-        f"*{verdict['one-row-is-worst']}*."
+    """What rows and heads do on one data set, finding by finding."""
+    found, relu = verdicts[name], swept[name][swept[name]["gate"] == "ReLU"]
+    rising = cost = ""
+    if len(relu) > 1:
+        first, last = relu.iloc[0], relu.iloc[-1]
+        ends = f"{first['number of rows']:.0f} to {last['number of rows']:.0f} rows"
+        rising = f"From {ends} it goes from {first['test_auc']:.2f} to {last['test_auc']:.2f} %"
+        cost = f"What do the rows cost? The weights go from {first['parameters']:,.0f} to {last['parameters']:,.0f}."
+    return views.findings(
+        name,
+        [
+            views.answer("Does AUC rise with every step in rows?", found, "more-rows-help", told=rising),
+            views.answer("Is one row the worst?", found, "one-row-is-worst"),
+            views.answer("Do rows help without mid activation too?", found, "rows-help-without-activation"),
+            lead_of_rows(name),
+            cost,
+            views.answer("Do heads improve the released layer?", found, "heads-improve"),
+        ],
     )
-    if len(identity) > 1:
-        span = identity["test_auc"].max() - identity["test_auc"].min()
-        text += (
-            f" Without mid activation the cells span {span:.2f} points. That rows help there too, as Eq. 9 suggests: "
-            f"*{verdict['rows-help-without-activation']}*."
-        )
-    patient = views.gaps(runs[name], {"one": ("QNN-alpha.patient", "hadamard.patient")})
-    if len(patient):
-        gap, plain = (
-            patient.iloc[0],
-            100 * (mean_of_first_seeds(name, NAME) - mean_of_first_seeds(name, "hadamard")),
-        )
-        text += (
-            f" With ReLU, 13 rows lead one row by {plain:.2f} points under the authors' schedule and by "
-            f"{gap['difference']:.2f} [{gap['low']:.2f}, {gap['high']:.2f}] under the patient one."
-        )
-    return text + f" That heads improve the released layer: *{verdict['heads-improve']}*."
+
+
+def lead_of_rows(name):
+    """What the chosen rows gain on one row, under both schedules, over the same seeds."""
+    pairs = {"the authors'": (NAME, "hadamard"), "the patient": ("QNN-alpha.patient", "hadamard.patient")}
+    rows = views.gaps(runs[name][runs[name]["seed"] <= 3], pairs)
+    if len(rows) < 2:
+        return ""
+    each = [
+        f"{views.estimate(row.difference, row.low, row.high)} under {row.format}" for row in rows.itertuples()
+    ]
+    return f"Is the gain capacity, or speed? With ReLU, many rows lead one row by {' and by '.join(each)} schedule."
 
 
 Markdown("\n\n".join(said(name) for name in shown))
 
 # %% [markdown]
 # **Why training can differ where functions do not.** Besides the speed, dropout strikes every row by itself, and batch norm
-# rescales each row. A gap between cells without activation is a matter of optimisation, not of capacity.
+# rescales each row.
+#
+# A gap between cells without activation is a matter of optimisation, not of capacity.
 #
 # **How sure are we.** The rows are summed, not averaged, so more rows also make the product larger. Batch norm, dropout and
-# the L2 strength were chosen for the default number of rows. The sweep does not separate capacity from scale. Three seeds
-# give an interval and no test. Latency was measured on one CPU; on a GPU small products are
+# the L2 strength were chosen for the default number of rows. The sweep does not separate capacity from scale.
+#
+# Three seeds give an interval and no test.
+#
+# Latency was measured on one CPU; on a GPU small products are
 # limited by launches, and the order of the modes may change there.
 #
 # ## Exercises

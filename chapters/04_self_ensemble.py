@@ -344,31 +344,52 @@ views.verdicts({EMBEDDED: pd.DataFrame(turns)}, "se-cost", [EMBEDDED])
 
 # %% tags=["hide-input"]
 def said(name):
-    """What the losses on one data set show, in sentences."""
-    rows = losses[name].dropna(subset="difference").sort_values("difference")
-    parts = [f"{row['name']} {row['difference']:+.2f} ({row['outcome']})" for _, row in rows.iterrows()]
-    verdict = verdicts[name].set_index("id")["verdict"]
+    """What the losses on one data set show, finding by finding."""
+    rows, found = losses[name].dropna(subset="difference"), verdicts[name]
+    others = rows[rows["label"] != "no-se"]
     rates = views.sweep(
         runs[name], {NAME: 0.1, **{f"dropout={r:g}": r for r in (0.0, 0.05, 0.2, 0.3)}}, "dropout"
     )
-    best = rates.loc[rates["test_auc"].idxmax(), "dropout"]
-    return (
-        f"**{name}.** Points of AUC against the self-ensemble loss: {'; '.join(parts)}. That it beats every other loss: "
-        f"*{verdict['se-beats-other-losses']}*. The best dropout rate with it is {best:g}. That rates above 0.1 cost performance: "
-        f"*{verdict['higher-dropout-hurts']}*. That more passes bring nothing: *{verdict['more-passes-no-gain']}*. That it narrows "
-        f"the gap between test and training logloss: *{verdict['se-narrows-the-gap']}*."
+    best = f"The best of {len(rates)} rates is {rates.loc[rates['test_auc'].idxmax(), 'dropout']:g}, with means of AUC"
+    best += f" between {rates['test_auc'].min():.2f} and {rates['test_auc'].max():.2f} %"
+    return views.findings(
+        name,
+        [
+            views.answer(
+                "Does the self-ensemble loss beat others that compare passes?", found, "se-beats-other-losses"
+            ),
+            f"How far are the other losses from it? In points of AUC: {views.listing(others)}.",
+            "".join(
+                "How does one pass with plain cross entropy do? "
+                f"{views.estimate(row.difference, row.low, row.high, unit=' points of AUC')}: *{row.outcome}*."
+                for row in rows[rows["label"] == "no-se"].itertuples()
+            ),
+            views.answer("Does the part that compares the passes help?", found, "consistency-part-helps"),
+            views.answer(
+                "Do dropout rates above 0.1 cost performance?",
+                found,
+                "higher-dropout-hurts",
+                told=best if len(rates) > 1 else "",
+            ),
+            views.answer("Are two passes enough?", found, "more-passes-no-gain"),
+            views.answer(
+                "Does the loss narrow the gap between test and training logloss?", found, "se-narrows-the-gap"
+            ),
+        ],
     )
 
 
 Markdown("\n\n".join(said(name) for name in shown))
 
 # %% [markdown]
-# **Where the words and the formula differ.** The second part does not push to the corners. It is a variance penalty on the passes: for a
-# small distance between them it acts like their squared difference in logits, weighted by $\bar p(1 - \bar p)$. That is a mild
+# **Where the words and the formula differ.** The second part does not push to the corners. It is a variance penalty on the passes.
+# For a small distance between them it acts like their squared difference in logits, weighted by $\bar p(1 - \bar p)$. That is a mild
 # regulariser whose strength grows with the dropout rate.
 #
 # **How sure are we.** The full grid has five seeds for losses and three for rates and passes; the
-# tables tell how many are recorded so far. With three there is an interval and no test. All losses run at weight 1, the authors' choice for
+# tables tell how many are recorded so far. With three there is an interval and no test.
+#
+# All losses run at weight 1, the authors' choice for
 # theirs; another loss might gain from a weight of its own. Where the passes nearly agree, symmetric KL is the same penalty at
 # twice the weight, and the squared distance one at a quarter or less. So differences between them are partly differences of
 # strength.

@@ -128,7 +128,10 @@ settings = pd.DataFrame(
     [
         {
             "data": name,
-            **{key: found.settings[key] for key in ("layers", "rows", "heads", "batch_norm", "dropout")},
+            **{
+                key.replace("_", " "): views.setting(found.settings[key])
+                for key in ("layers", "rows", "heads", "batch_norm", "dropout")
+            },
             "L2 strength": found.protocol.embedding_regularizer,
             "batch": found.protocol.batch_size,
             "from": found.source,
@@ -300,14 +303,21 @@ verdicts = views.verdicts(runs, "qnn-alpha", shown)
 
 # %% tags=["hide-input"]
 def said(name):
-    """What the ablations on one data set show, in sentences."""
-    rows = ablations[name].dropna(subset="difference").sort_values("difference")
-    parts = [f"{row['name']} {row['difference']:+.2f} ({row['outcome']})" for _, row in rows.iterrows()]
-    verdict = verdicts[name].set_index("id")["verdict"]
-    return (
-        f"**{name}.** Points of AUC against QNN-alpha, from the largest loss: {'; '.join(parts)}. That taking the "
-        f"product away costs most: *{verdict['krp-costs-most']}*. That the product with many rows beats one with a single "
-        f"row: *{verdict['rows-beat-hadamard']}*."
+    """What the ablations on one data set show, finding by finding."""
+    found = verdicts[name]
+    return views.findings(
+        name,
+        [
+            views.answer("Does the product cost most when it is taken away?", found, "krp-costs-most"),
+            f"What does each part cost? In points of AUC: {views.listing(ablations[name])}.",
+            views.answer("Do many rows beat a single one?", found, "rows-beat-hadamard"),
+            views.answer("Does the activation inside the layer help?", found, "mid-activation-in-qnn-alpha"),
+            views.answer("Does the self-ensemble loss help?", found, "se-helps"),
+            views.answer(
+                "Is ReLU inside as good as other activations?", found, "relu-is-a-good-mid-activation"
+            ),
+            views.answer("Do networks that are too deep lose?", found, "depth-has-an-optimum"),
+        ],
     )
 
 
@@ -316,10 +326,14 @@ Markdown("\n\n".join(said(name) for name in shown))
 # %% [markdown]
 # **Which ablation removes what.** *No product* keeps the weights, the batch norm, the activation, both dropouts and the
 # loss; only the multiplication by $x_l$ is gone. It is the closer test of the product, though the added sum is larger than a
-# product with a small $x_l$ would be. *Linear layer* removes both nonlinear parts, the product and the activation, and shows
+# product with a small $x_l$ would be.
+#
+# *Linear layer* removes both nonlinear parts, the product and the activation, and shows
 # what is left if the paper's words are followed to the letter.
 #
-# **How sure are we.** The intervals are over seeds on one split. QNN-alpha's settings were chosen for QNN-alpha; an ablated
+# **How sure are we.** The intervals are over seeds on one split.
+#
+# QNN-alpha's settings were chosen for QNN-alpha; an ablated
 # network might do better with settings of its own. Part of each loss is therefore a loss of tuning.
 #
 # ## Exercises

@@ -186,7 +186,9 @@ for data in shown:
     for name in [*BASES, *HYBRIDS]:
         found = best_search(searched(search(data)), name, data)
         line = {"network": name, "validation AUC %": 100 * found["valid"]["auc"]}
-        line |= {key: str(found["settings"].get(key, "")) for key in SETTINGS}
+        line |= {
+            key.replace("_", " "): str(views.setting(found["settings"].get(key, ""))) for key in SETTINGS
+        }
         lines.append(line | {"L2 strength": found["protocol"]["embedding_regularizer"]})
     digits = {"validation AUC %": ".2f"}
     display(figure_table(pd.DataFrame(lines), formats=digits, caption=f"The settings chosen on {data}."))
@@ -246,26 +248,35 @@ verdicts = views.verdicts(runs, "plug-and-play", shown)
 
 # %% tags=["hide-input"]
 def said(name):
-    """What loss and layers bring on one data set, in sentences."""
-    rows = compared[name].dropna(subset="difference")
-    parts = [f"{row['name']} {row['difference']:+.2f} ({row['outcome']})" for _, row in rows.iterrows()]
-    verdict = verdicts[name].set_index("id")["verdict"]
-    return (
-        f"**{name}.** Points of AUC against the plain network: {'; '.join(parts)}. That plugging in always helps: "
-        f"*{verdict['plugging-in-helps']}* (released forms), *{verdict['plugging-in-helps-written']}* (written forms). That it helps "
-        f"more than the loss alone: *{verdict['plugging-in-beats-se']}*. That the loss alone helps every network: "
-        f"*{verdict['se-helps-every-network']}*."
+    """What loss and layers bring on one data set, finding by finding."""
+    found, rows = verdicts[name], compared[name]
+    return views.findings(
+        name,
+        [
+            views.answer(
+                "Do QNN-alpha's layers improve every network, as released?", found, "plugging-in-helps"
+            ),
+            views.answer(
+                "And as written, where only the MLP is replaced?", found, "plugging-in-helps-written"
+            ),
+            f"By how much? In points of AUC: {views.listing(rows[~rows['label'].str.endswith('+SE')])}.",
+            views.answer("Do they help more than the loss alone?", found, "plugging-in-beats-se"),
+            views.answer("Does the loss alone improve every network?", found, "se-helps-every-network"),
+        ],
     )
 
 
 Markdown("\n\n".join(said(name) for name in shown))
 
 # %% [markdown]
-# **How sure are we.** Twelve random settings are few, and the best of twelve depends on luck. One network may have been luckier
+# **How sure are we.** Twelve random settings are few, and the best of twelve depends on luck.
+# One network may have been luckier
 # than another by a few tenths of a point; the intervals over seeds do not contain that.
 #
 # The search of a hybrid used its released form, so the written form runs at settings found for the other. The cells with
-# the loss alone were not tuned again, which favours the hybrids over them. Dropout is searched for networks with an MLP
+# the loss alone were not tuned again, which favours the hybrids over them.
+#
+# Dropout is searched for networks with an MLP
 # and is 0.1 for the hybrids. All cross networks have three layers.
 #
 # ## Exercises

@@ -216,21 +216,32 @@ verdicts = views.verdicts(runs, "second-network", shown)
 
 # %% tags=["hide-input"]
 def said(name):
-    """What a second network brings on one data set, in sentences."""
-    rows = compared[name].dropna(subset="difference")
-    parts = [f"{row['name']} {row['difference']:+.2f} ({row['outcome']})" for _, row in rows.iterrows()]
-    verdict = verdicts[name].set_index("id")["verdict"]
-    return (
-        f"**{name}.** Points of AUC against one network: {'; '.join(parts)}. That the self-ensemble loss is as good as a second "
-        f"network: *{verdict['se-replaces-an-ensemble']}*. That rows are worth more than a lift: *{verdict['rows-beat-a-lift']}*."
+    """What a second network brings on one data set, finding by finding."""
+    found = verdicts[name]
+    return views.findings(
+        name,
+        [
+            views.answer(
+                "Is the self-ensemble loss as good as a second network?",
+                found,
+                "se-replaces-an-ensemble",
+                lead="Two networks lead it by",
+            ),
+            views.answer("Do two networks predict better than one?", found, "ensemble-helps"),
+            f"How far is each from one network? In points of AUC: {views.listing(compared[name])}.",
+            views.answer("Are rows worth more than a lift?", found, "rows-beat-a-lift"),
+        ],
     )
 
 
 Markdown("\n\n".join(said(name) for name in shown))
 
 # %% [markdown]
-# **How sure are we.** The full grid has five seeds a cell; the tables tell how many are recorded so far. The ensemble runs at the settings that were searched for one network with the self-ensemble loss, which
-# favours that one. The networks of an ensemble stop together, when the ensemble's validation AUC no longer rises, and their
+# **How sure are we.** The full grid has five seeds a cell; the tables tell how many are recorded so far.
+#
+# The ensemble runs at the settings that were searched for one network with the self-ensemble loss, which favours that one.
+#
+# The networks of an ensemble stop together, when the ensemble's validation AUC no longer rises, and their
 # gradients are clipped together.
 #
 # ## Exercises

@@ -37,7 +37,7 @@ import torch
 from IPython.display import Markdown, display
 
 from ctrlib import load_dataset, views
-from ctrlib.figures import INK, figure_table, scatter
+from ctrlib.figures import INK, figure_table, levels, scatter
 from ctrlib.lab import Grid, run_anew, run_grid
 from ctrlib.lab.dual_stream import NAME, student, student_search, teacher_run, teacher_search
 from ctrlib.lab.experiments import experiment_records, experiment_runs, measured_on
@@ -238,10 +238,10 @@ settings = pd.DataFrame(
     [
         {
             "data": name,
-            "main MLP": "×".join(map(str, row["settings.hidden_units"])),
+            "main MLP": views.setting(row["settings.hidden_units"]),
             "λ": row["settings.distill_weight"],
             "dropout": row["settings.dropout"],
-            "batch norm": "on" if row["settings.batch_norm"] else "off",
+            "batch norm": views.setting(row["settings.batch_norm"]),
             "L2 strength": row["protocol.embedding_regularizer"],
         }
         for name in shown
@@ -402,8 +402,8 @@ def over_weights(name, metric, losses=tuple(LAMBDAS), scale=1.0):
     return pd.DataFrame(rows, columns=["loss", "label", "weight", "value", "half"])
 
 
-def weight_figure(rows, title, y_title, levels, color="loss"):
-    """A metric over λ on a logarithmic axis; dotted lines are the levels (name -> value)."""
+def weight_figure(rows, title, y_title, references, color="loss"):
+    """A metric over λ on a logarithmic axis; dotted lines are the references (name -> value)."""
     titles = {"x_title": "λ", "y_title": y_title, "title": title}
     figure = scatter(
         rows, "weight", "value", "label", color=color, y_error="half", joined=True, names=False, **titles
@@ -411,9 +411,7 @@ def weight_figure(rows, title, y_title, levels, color="loss"):
     figure.update_xaxes(
         type="log", tickvals=[0.1, 0.5, 1, 1.5, 10], ticktext=["0.1", "0.5", "1", "1.5", "10"]
     )
-    for level, value in levels.items():
-        figure.add_hline(y=value, line={"dash": "dot", "width": 1, "color": INK}, annotation_text=level)
-    return figure
+    return levels(figure, references)
 
 
 def levels_of(name, metric, labels, scale=1.0):
@@ -427,6 +425,22 @@ def levels_of(name, metric, labels, scale=1.0):
 
 LEVELS = {"no-teacher": "no teacher", "GDCN": "teacher", "MLP": "plain MLP"}
 NO_TEACHER = {"no-teacher": "no teacher"}
+
+
+def apart(name):
+    """How far the mean AUC of the main stream by itself lies from that of the stage, over the points above, in words."""
+    rows = over_weights(name, "test_auc", scale=100).merge(
+        over_weights(name, "main_auc", scale=100), on="label", suffixes=("", "_main")
+    )
+    if rows.empty:
+        return f"The main stream by itself is not measured on {name} yet."
+    gap = (rows["value"] - rows["value_main"]).abs().max()
+    return (
+        f"For the main stream taken by itself, over {len(rows)} points, the mean AUC is never further than {gap:.4f} points from "
+        "the one above."
+    )
+
+
 for name in shown:
     rows = over_weights(name, "test_auc", scale=100)
     if len(rows):
@@ -435,15 +449,7 @@ for name in shown:
             figure,
             "AUC of the stage's prediction. Does more weight help, and can it be too much? Bars: 95 % over seeds.",
         )
-    rows = over_weights(name, "main_auc", scale=100)
-    if len(rows):
-        figure = weight_figure(
-            rows, name, "test AUC of the main stream (%)", levels_of(name, "main_auc", NO_TEACHER, 100)
-        )
-        views.show(
-            figure,
-            "AUC of the main stream by itself. The untrained stream beside it changes the order of rows little.",
-        )
+        display(Markdown(apart(name)))
 
 # %% [markdown]
 # Now the conflict. The figure shows the logloss of cross entropy's cells twice: of the stage's prediction, which is half the main
@@ -458,8 +464,8 @@ for name in shown:
     ]
     rows = pd.concat([part for part in parts if len(part)]) if any(map(len, parts)) else parts[0]
     if len(rows):
-        levels = levels_of(name, "test_logloss", {"main-alone": "main stream alone", "GDCN": "teacher"})
-        figure = weight_figure(rows, name, "test logloss (nats)", levels, color="prediction")
+        references = levels_of(name, "test_logloss", {"main-alone": "main stream alone", "GDCN": "teacher"})
+        figure = weight_figure(rows, name, "test logloss (nats)", references, color="prediction")
         views.show(
             figure,
             "Do the lines cross? A line that rises where the other falls is the conflict of Algorithm 1.",
@@ -595,69 +601,100 @@ verdicts = views.verdicts({name: with_every_name(name) for name in shown}, "dist
 
 
 # %% tags=["hide-input"]
-def ends(name, metric, loss):
-    """A metric of one loss at its smallest and its largest measured weight, in words; nothing when unmeasured."""
-    rows = over_weights(name, metric, (loss,))
+def ends(name, metric, loss, scale=1.0):
+    """A metric of one loss at its smallest and its largest measured weight; None when unmeasured."""
+    rows = over_weights(name, metric, (loss,), scale)
+    return (rows.iloc[0], rows.iloc[-1]) if len(rows) > 1 else None
+
+
+def of_weights(name):
+    """Where cross entropy has its best and its lowest mean AUC over λ, in words."""
+    rows = over_weights(name, "test_auc", ("cross-entropy",), 100)
     if len(rows) < 2:
         return ""
-    first, last = rows.iloc[0], rows.iloc[-1]
+    best, worst = (rows.loc[pick] for pick in (rows["value"].idxmax(), rows["value"].idxmin()))
     return (
-        f"{first['value']:.3f} at λ = {first['weight']:g} and {last['value']:.3f} at λ = {last['weight']:g}"
+        f"Cross entropy is best at λ = {best['weight']:g} ({best['value']:.2f} %) and lowest at λ = {worst['weight']:g} "
+        f"({worst['value']:.2f} %)"
     )
+
+
+def of_agreement(name):
+    """The correlation of cross entropy's students with their teachers at both ends of λ, in words."""
+    if not (found := ends(name, "main_correlation", "cross-entropy")):
+        return ""
+    each = (f"{row['value']:.3f} at λ = {row['weight']:g}" for row in found)
+    return f"The correlation of their logits is {' and '.join(each)}"
+
+
+def of_binding(name):
+    """The correlation with the teacher at the largest weight of both squared losses, in words."""
+    found = {loss: ends(name, "main_correlation", loss) for loss in ("squared", "squared-mean")}
+    if not all(found.values()):
+        return ""
+    squared, mean = (last for _, last in found.values())
+    return (
+        f"At λ = {squared['weight']:g} the correlation with the teacher is {squared['value']:.3f}, with the squared mean "
+        f"{mean['value']:.3f}"
+    )
+
+
+def of_seeds(name):
+    """How the AUC of students goes with that of their teachers over seeds, in words."""
+    taught = seed_by_seed(name).query("cell == 'distilled'")
+    if len(taught) < 3 or taught["teacher"].nunique() < 2:
+        return ""
+    together = taught["teacher"].corr(taught["student"])
+    return f"Do student and teacher share their luck? Over {len(taught)} seeds their AUC has a correlation of {together:.2f}."
 
 
 def said(name):
-    """What distillation does on one data set, in sentences."""
-    rows = rivals[name].dropna(subset="difference")
-    parts = [f"{row['name']} {row['difference']:+.2f} ({row['outcome']})" for _, row in rows.iterrows()]
-    verdict = verdicts[name].set_index("id")["verdict"]
-    text = [
-        f"**{name}.** Points of AUC against stage I without the distillation loss: {'; '.join(parts) or 'not measured yet'}."
-    ]
-    swept = over_weights(name, "test_auc", ("cross-entropy",), 100)
-    if len(swept) > 1:
-        best, worst = (swept.loc[pick] for pick in (swept["value"].idxmax(), swept["value"].idxmin()))
-        text.append(
-            f"Cross entropy is best at λ = {best['weight']:g} ({best['value']:.2f} %) and lowest at λ = {worst['weight']:g} "
-            f"({worst['value']:.2f} %)."
-        )
-    taught = seed_by_seed(name).query("cell == 'distilled'")
-    if len(taught) > 2 and taught["teacher"].nunique() > 1:
-        together = taught["teacher"].corr(taught["student"])
-        text.append(
-            f"Over {len(taught)} seeds the AUC of teacher and student have a correlation of {together:.2f}."
-        )
-    kinds = (
-        ("cross-entropy", "cross entropy"),
-        ("squared", "the squared error"),
-        ("squared-mean", "the squared mean"),
+    """What distillation does on one data set, finding by finding."""
+    found = verdicts[name]
+    return views.findings(
+        name,
+        [
+            views.answer(
+                "Does the distillation loss lift the student?", found, "distillation-lifts-the-student"
+            ),
+            views.answer("Is the student better than a plain MLP?", found, "student-beats-a-plain-mlp"),
+            f"How far are others from stage I without the loss? In points of AUC: {views.listing(rivals[name])}.",
+            views.answer("Does a larger weight help?", found, "larger-lambda-helps", told=of_weights(name)),
+            views.answer("Can the weight be too large?", found, "too-large-lambda-hurts"),
+            views.answer(
+                "Does a larger weight bring the student nearer to its teacher?",
+                found,
+                "agreement-grows-with-lambda",
+                told=of_agreement(name),
+            ),
+            views.answer("Can the losses stand for each other?", found, "losses-interchangeable"),
+            views.answer(
+                "Does the squared error bind more than the released squared mean?",
+                found,
+                "released-loss-binds-less",
+                told=of_binding(name),
+            ),
+            of_seeds(name),
+        ],
     )
-    told = [
-        f"for {words} {found}" for loss, words in kinds if (found := ends(name, "main_correlation", loss))
-    ]
-    if told:
-        text.append(f"The correlation with the teacher's logit is {'; '.join(told)}.")
-    text.append(
-        f"That distillation lifts the student: *{verdict['distillation-lifts-the-student']}*. That it agrees more with its teacher the more "
-        f"weight it has: *{verdict['agreement-grows-with-lambda']}*. That more weight helps: *{verdict['larger-lambda-helps']}*, and that too "
-        f"much hurts: *{verdict['too-large-lambda-hurts']}*. That the losses can stand for each other: "
-        f"*{verdict['losses-interchangeable']}*. That a squared error binds the student more than the released squared mean: "
-        f"*{verdict['released-loss-binds-less']}*."
-    )
-    return " ".join(text)
 
 
 Markdown("\n\n".join(said(name) for name in shown))
 
 # %% [markdown]
 # **What the comparison holds fixed.** *Distilled* against *no teacher* is the effect of the loss. *No teacher* against the plain MLP is the
-# effect of the teacher's embedding table and of the settings, which were chosen for each by itself. The paper's sentence, that the student
+# effect of the teacher's embedding table and of the settings, which were chosen for each by itself.
+#
+# The paper's sentence, that the student
 # is largely improved by learning from the teacher, can mean either.
 #
 # **How sure are we.** Intervals are over seeds on one split. A seed fixes the teacher too: where teachers differ much from seed to seed, so do
-# all that start from them, and intervals are wide. The search tries each setting with one seed. Where seeds differ more than settings, it can choose luck. Variants have three seeds, so there is an interval and no test. The settings were
-# chosen for the model after both stages with cross entropy; another loss might gain from settings of its own. Agreement is
-# measured on test rows, and chooses nothing.
+# all that start from them, and intervals are wide. Variants have three seeds, so there is an interval and no test.
+#
+# The search tries each setting with one seed. Where seeds differ more than settings, it can choose luck. The settings were
+# chosen for the model after both stages with cross entropy; another loss might gain from settings of its own.
+#
+# Agreement is measured on test rows, and chooses nothing.
 #
 # ## Exercises
 #

@@ -35,7 +35,7 @@ import pandas as pd
 from IPython.display import Markdown, display
 
 from ctrlib import views
-from ctrlib.figures import INK, figure_table, stacked
+from ctrlib.figures import INK, figure_table, levels, stacked
 from ctrlib.lab import Grid, run_anew, run_grid
 from ctrlib.lab.dual_stream import student, student_search, teacher_run, teacher_search
 from ctrlib.lab.experiments import experiment_records, experiment_runs, measured_on
@@ -173,7 +173,9 @@ SETTINGS |= {
 SETTINGS |= {"settings.dropout": ("dropout", "g"), "protocol.embedding_regularizer": ("L2 strength", "g")}
 defaults = [runs[name].query("label == 'DS-MLP'").head(1) for name in shown]
 if defaults:
-    display(views.table(pd.concat(defaults), SETTINGS, "DS-MLP in this stage, as its search chose it."))
+    rows = pd.concat(defaults)
+    rows = rows.assign(**{column: rows[column].map(views.setting) for column in SETTINGS if column in rows})
+    display(views.table(rows, SETTINGS, "DS-MLP in this stage, as its search chose it."))
 
 # %% [markdown]
 # ## Does the explicit stream dominate in the teacher?
@@ -336,7 +338,7 @@ for name in shown:
     if len(sweeps[name]) > 1:
         figure = views.sweep_figure(sweeps[name], "weight", name, "α = β")
         level = 100 * runs[name].query("label == 'DS-MLP'")["test_auc"].astype(float).mean()
-        figure.add_hline(y=level, line={"dash": "dot", "width": 1, "color": INK}, annotation_text="as chosen")
+        levels(figure, {"as chosen": level})
         views.show(figure, "Is there a sweet spot near 1, or is the line flat within its bars?")
         display(views.sweep_table(sweeps[name], "weight", f"Weights of the alignment losses on {name}."))
 
@@ -447,52 +449,76 @@ verdicts = views.verdicts(runs, "align", shown)
 
 
 # %% tags=["hide-input"]
-def listed(rows):
-    """Differences with their outcomes, from the largest loss, in words."""
-    rows = rows.dropna(subset="difference").sort_values("difference")
-    parts = [f"{row['name']} {row['difference']:+.2f} ({row['outcome']})" for _, row in rows.iterrows()]
-    return "; ".join(parts) or "not measured yet"
+def of_shares(name):
+    """The larger share of the two streams with and without the alignment loss, in words."""
+    if name not in measured:
+        return ""
+    shares = balances[name].set_index("label")["larger_share"]
+    if not {"no-alignment-loss", "DS-MLP"} <= set(shares.index):
+        return ""
+    return (
+        f"The larger share is {shares['no-alignment-loss']:.2f} without it and {shares['DS-MLP']:.2f} with it"
+    )
+
+
+def of_weights(name):
+    """The best and the worst of the swept weights, in words."""
+    if len(sweeps[name]) < 2:
+        return ""
+    auc = sweeps[name].set_index("weight")["test_auc"]
+    return f"Of those swept {auc.idxmax():g} is best ({auc.max():.2f} %) and {auc.idxmin():g} lowest ({auc.min():.2f} %)"
 
 
 def said(name):
-    """What the second stage does on one data set, in sentences."""
-    verdict = verdicts[name].set_index("id")["verdict"]
-    text = [
-        f"**{name}.** Points of AUC against DS-MLP when a part is taken away: {listed(ablations[name])}. That distillation is the "
-        f"part that costs most: *{verdict['distillation-costs-most']}*. Simpler and other forms: {listed(rivals[name])}. That "
-        f"DS-MLP beats its own first stage: *{verdict['second-stage-lifts']}*; that it beats two plain MLPs: "
-        f"*{verdict['beats-two-plain-mlps']}*."
-    ]
-    if name in measured and len(balances[name]):
-        shares = balances[name].set_index("label")["larger_share"]
-        parts = [f"{BALANCE[label]} {share:.2f}" for label, share in shares.items()]
-        text.append(f"The larger share of the two streams: {'; '.join(parts)}.")
-    text.append(
-        f"That the explicit stream dominates in the teacher: *{verdict['explicit-dominates-the-teacher']}*. That without alignment loss one stream "
-        f"dominates: *{verdict['one-stream-dominates-without-alignment']}*."
+    """What the second stage does on one data set, finding by finding."""
+    found, others = verdicts[name], rivals[name]
+    others = others[~others["label"].isin(["two-plain-mlps", "distilled"])]
+    return views.findings(
+        name,
+        [
+            views.answer("Does DS-MLP beat two plain MLPs?", found, "beats-two-plain-mlps"),
+            views.answer("Does DS-MLP beat its own first stage?", found, "second-stage-lifts"),
+            f"What does each part cost when it goes? In points of AUC: {views.listing(ablations[name])}.",
+            views.answer("Does distillation cost most when it goes?", found, "distillation-costs-most"),
+            f"How far are other forms and networks from DS-MLP? In points of AUC: {views.listing(others)}.",
+            views.answer(
+                "Does the explicit stream dominate in the teacher?",
+                found,
+                "explicit-dominates-the-teacher",
+                lead="Its share is",
+            ),
+            views.answer(
+                "Does one stream dominate without the alignment loss?",
+                found,
+                "one-stream-dominates-without-alignment",
+                told=of_shares(name),
+            ),
+            views.answer(
+                "Are weights near 1 best for the alignment losses?",
+                found,
+                "weights-have-a-sweet-spot",
+                told=of_weights(name),
+            ),
+        ],
     )
-    if len(sweeps[name]) > 1:
-        best, worst = (
-            sweeps[name].loc[pick]
-            for pick in (sweeps[name]["test_auc"].idxmax(), sweeps[name]["test_auc"].idxmin())
-        )
-        text.append(
-            f"Of the swept weights {best['weight']:g} is best ({best['test_auc']:.2f} %) and {worst['weight']:g} lowest "
-            f"({worst['test_auc']:.2f} %). That the best weights lie near 1: *{verdict['weights-have-a-sweet-spot']}*."
-        )
-    return " ".join(text)
 
 
 Markdown("\n\n".join(said(name) for name in shown))
 
 # %% [markdown]
 # **What an ablation is compared with.** Each starts from the student that fits it: *no parallel* and *no MLPs* have a first stage of their own, so
-# they lose or win over both stages. *No distillation* also loses the teacher's table and the epochs of stage I. *No parallel* has about half
+# they lose or win over both stages.
+#
+# *No distillation* also loses the teacher's table and the epochs of stage I. *No parallel* has about half
 # the parameters.
 #
 # **How sure are we.** The intervals are over seeds on one split. A seed fixes the teacher too: where teachers differ much, so does all that starts from
-# them. Cells that start from fresh values do not share that luck. All settings were chosen for the full model; part of each loss is a loss of
-# tuning. Every stage stops by itself on validation AUC, so cells differ in how long they train. The share is one number for the
+# them. Cells that start from fresh values do not share that luck.
+#
+# All settings were chosen for the full model; part of each loss is a loss of tuning. Every stage stops by itself on validation AUC, so
+# cells differ in how long they train.
+#
+# The share is one number for the
 # balance, and says nothing about what a stream knows: {doc}`/chapters/08_distil` has the agreement with the teacher.
 #
 # ## Exercises

@@ -191,7 +191,8 @@ def settings_table(data):
         own = dict.fromkeys(("distill_weight", "alpha", "beta"), 1.0) if name == NAME else {}
         own |= found.settings
         row = {"network": name, "L2 strength": found.protocol.embedding_regularizer}
-        row |= {key: own.get(key) for key in ("dropout", "batch_norm", "distill_weight", "alpha", "beta")}
+        keys = ("dropout", "batch_norm", "distill_weight", "alpha", "beta")
+        row |= {key: views.setting(own.get(key)) for key in keys}
         rows.append(row | {"tried": len(scores), "best": scores.max(), "median": scores.median()})
     return pd.DataFrame(rows)
 
@@ -557,52 +558,89 @@ verdicts = views.verdicts(judged, "teachers", shown)
 
 
 # %% tags=["hide-input"]
+def of_logloss(name):
+    """With which teachers the students have a worse mean logloss, in words."""
+    if gained[name].empty:
+        return ""
+    worse = gained[name].loc[gained[name]["logloss_difference"] > 0, "format"]
+    return f"Its mean is worse with {len(worse)} of {len(gained[name])} teachers" + (
+        f" ({', '.join(worse)})" if len(worse) else ""
+    )
+
+
+def of_networks(name):
+    """What a second MLP and what DS-MLP gain on one plain MLP, in words."""
+    gain = plain[name].set_index("label")["difference"].dropna()
+    if not {"two-plain-mlps", NAME} <= set(gain.index):
+        return ""
+    return (
+        f"What do a second network and the method bring? Against one plain MLP two make {gain['two-plain-mlps']:+.2f} points "
+        f"of AUC and DS-MLP from GDCN {gain[NAME]:+.2f}."
+    )
+
+
+def of_widths(name):
+    """The width with the highest mean AUC for each teacher, in words."""
+    if len(swept[name]) < 3:
+        return ""
+    best = swept[name].loc[swept[name].groupby("teacher", sort=False)["test_auc"].idxmax()]
+    return "The best mean AUC is at " + " and ".join(
+        f"{r.width:.0f} ({r.teacher})" for r in best.itertuples()
+    )
+
+
+def of_ranks(name):
+    """The mean rank correlation of teachers and students, in words."""
+    if ranked[name].empty:
+        return ""
+    mean = ranked[name]["rank_correlation"].mean()
+    return f"Their rank correlation has the mean {mean:+.2f} over {len(ranked[name])} seeds"
+
+
 def said(name):
-    """What the teachers bring on one data set, in sentences."""
-    verdict = verdicts[name].set_index("id")["verdict"]
-    parts = [f"**{name}.**"]
-    if len(found := gained[name]):
-        each = "; ".join(f"{r.format} {r.difference:+.2f} ({r.outcome})" for r in found.itertuples())
-        parts.append(f"Points of AUC that the student gains on its teacher: {each}.")
-        worse = found[found["logloss_difference"] > 0]["format"]
-        parts.append(
-            f"Mean logloss is worse than the teacher's with {', '.join(worse)}."
-            if len(worse)
-            else "Mean logloss is better than the teacher's with each of them."
-        )
-        parts.append(f"That every teacher of the paper is passed: *{verdict['gain-with-every-teacher']}*.")
-    two = plain[name].set_index("label")
-    if {"two-plain-mlps", NAME} <= set(two.index) and two.loc[
-        ["two-plain-mlps", NAME], "difference"
-    ].notna().all():
-        second, all_in = two.loc["two-plain-mlps", "difference"], two.loc[NAME, "difference"]
-        parts.append(
-            f"Against one plain MLP, two plain MLPs make {second:+.2f} points and DS-MLP from GDCN {all_in:+.2f}. That DS-MLP beats "
-            f"one: *{verdict['students-beat-an-mlp']}*. That it beats two: *{verdict['ds-mlp-beats-two-mlps']}*."
-        )
-    if len(swept[name]) > 2:
-        best = swept[name].loc[swept[name].groupby("teacher", sort=False)["test_auc"].idxmax()]
-        widest = ", ".join(f"{r.teacher} {r.width:.0f}" for r in best.itertuples())
-        parts.append(
-            f"The width with the highest mean AUC: {widest}. That explicit teachers get by with narrower students: "
-            f"*{verdict['explicit-teachers-need-less-width']}*."
-        )
-    if len(ranked[name]):
-        parts.append(
-            f"The rank correlation of teachers and students has the mean {ranked[name]['rank_correlation'].mean():+.2f} (seeds: "
-            f"{len(ranked[name])}). That better teachers make better students: *{verdict['better-teacher-better-student']}*."
-        )
-    parts.append(f"That one table is enough: *{verdict['one-table-is-enough']}*.")
-    return " ".join(parts)
+    """What the teachers bring on one data set, finding by finding."""
+    found = verdicts[name]
+    return views.findings(
+        name,
+        [
+            views.answer("Does DS-MLP beat two plain MLPs?", found, "ds-mlp-beats-two-mlps"),
+            of_networks(name),
+            views.answer(
+                "Does the student pass each of the paper's teachers?",
+                found,
+                "gain-with-every-teacher",
+                told=f"In points of AUC: {views.listing(gained[name], 'format')}"
+                if len(gained[name])
+                else "",
+            ),
+            views.answer("And in logloss?", found, "gain-with-every-teacher-logloss", told=of_logloss(name)),
+            views.answer("Is every student better than one plain MLP?", found, "students-beat-an-mlp"),
+            views.answer(
+                "Do better teachers make better students?",
+                found,
+                "better-teacher-better-student",
+                told=of_ranks(name),
+            ),
+            views.answer(
+                "Do explicit teachers get by with narrower students?",
+                found,
+                "explicit-teachers-need-less-width",
+                told=of_widths(name),
+            ),
+            views.answer("Is one embedding table enough?", found, "one-table-is-enough"),
+        ],
+    )
 
 
 Markdown("\n\n".join(said(name) for name in shown))
 
 # %% [markdown]
 # **How sure are we.** On MovieLens-100K the settings of DS-MLP were searched with GDCN as its teacher and serve with all. With a search
-# of its own each student might gain, so a student that fails here may only be badly tuned. The teachers had such a search. On Frappe the
-# teachers stand at settings that others tuned for them, and DS-MLP at settings from other data. The widths have
-# three seeds, which give an interval and no test. The intervals are over seeds on one split of one data set, and with six
+# of its own each student might gain, so a student that fails here may only be badly tuned. The teachers had such a search.
+#
+# On Frappe the teachers stand at settings that others tuned for them, and DS-MLP at settings from other data.
+#
+# The widths have three seeds, which give an interval and no test. The intervals are over seeds on one split of one data set, and with six
 # teachers a rank correlation is coarse.
 #
 # ## Exercises

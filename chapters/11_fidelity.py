@@ -541,68 +541,144 @@ for columns, caption in (
 
 
 # %% tags=["hide-input"]
-def said_of_study():
-    """What the synthetic study shows, in sentences."""
+def below(stream):
+    """At how many widths the student's mean error is below that of another stream, in words."""
     error = study.groupby("label")["mse"].mean()
-    verdict = judged[NAME].set_index("id")["verdict"]
-    below = {
-        stream: sum(
-            error.get(f"student, {cell}", math.inf) < error.get(f"{stream}, {cell}", -math.inf)
-            for cell in WIDTHS
-        )
-        for stream in ("parallel", "cross part", "MLP")
-    }
-    text = (
-        f"**The synthetic study.** The student's mean error is below the parallel stream's at {below['parallel']} of "
-        f"{len(WIDTHS)} widths, below that of the teacher's cross network at {below['cross part']}, and below that of a plain "
-        f"MLP at {below['MLP']}. That the student is below the parallel stream: *{verdict['student-below-parallel']}*. That it "
-        f"captures what a plain MLP does not: *{verdict['student-beats-plain-mlp']}*."
+    pairs = [(f"student, {cell}", f"{stream}, {cell}") for cell in WIDTHS]
+    pairs = [(error[own], error[other]) for own, other in pairs if {own, other} <= set(error.index)]
+    if not pairs:
+        return ""
+    return f"Its mean error is lower at {sum(a < b for a, b in pairs)} of {len(pairs)} widths"
+
+
+def said_of_study():
+    """What the synthetic study shows, finding by finding."""
+    found = judged[NAME]
+    return views.findings(
+        "The synthetic study",
+        [
+            views.answer(
+                "Is the student nearer to the truth than the parallel stream?",
+                found,
+                "student-below-parallel",
+                told=below("parallel"),
+            ),
+            views.answer(
+                "Is the student nearer to the truth than a plain MLP?",
+                found,
+                "student-beats-plain-mlp",
+                told=below("MLP"),
+            ),
+            views.answer(
+                "Does the student's error go with that of the teacher's cross network?",
+                found,
+                "student-like-cross-network",
+                told=below("cross part"),
+            ),
+            views.answer(
+                "Does the distance to the teacher fall as Eq. 11 says?",
+                found,
+                "error-falls-as-written",
+                lead="The slope is",
+            ),
+            views.answer(
+                "And with an exact teacher, as in the theorem?",
+                found,
+                "error-falls-exact-teacher",
+                lead="The slope is",
+            ),
+        ],
     )
-    if len(slope_rows):
-        fitted = slope_rows.set_index("label")["slope"]
-        parts = [f"{fitted[label]:.2f} ({title})" for label, title in SLOPES.items() if label in fitted]
-        text += (
-            f" Slopes of the distance to the teacher: {', '.join(parts)}. That it falls like the square root of the "
-            f"samples: *{verdict['error-falls-as-written']}* as written, *{verdict['error-falls-exact-teacher']}* for an "
-            "exact teacher."
-        )
-    return text
+
+
+def said_of_derivatives():
+    """What Eq. 12 sees of the networks of this build."""
+    zero = derivatives.set_index("network")["zero"]
+    told = f"Of the student's second derivatives {zero['student']:.1f} % are exactly 0"
+    told = (
+        f"Can Eq. 12 see what a student inherits? {told}, of the teacher's {zero['GDCN, the teacher']:.1f} %."
+    )
+    return views.findings("Eq. 12 on trained networks", [told])
+
+
+def of_likeness(name):
+    """The likeness of the student and of a plain MLP to the teacher's map, in words; nothing where one is not measured."""
+    rows = alike[name].set_index("label")
+    if not {"distilled", "MLP"} <= set(rows.index):
+        return ""
+    each = [
+        views.estimate(*rows.loc[label, ["likeness", "likeness_low", "likeness_high"]], ".2f")
+        for label in ("distilled", "MLP")
+    ]
+    return f"The likeness is {each[0]}, that of a plain MLP {each[1]}"
+
+
+def of_own_teacher(name):
+    """How much nearer two kinds of network are to the teacher of their seed than to others, in words."""
+    found = runs[name].groupby("label")["likeness"].mean()
+    near = {who: found.get(who, math.nan) - found.get(f"{who}, other teachers", math.nan) for who in LIKE}
+    if any(map(math.isnan, near.values())):
+        return ""
+    student, plain = near.values()
+    return f"Its own teacher is ahead of others by {student:.2f}; with two plain MLPs by {plain:.2f}"
+
+
+def of_bound(name):
+    """What Eq. 14 allows and what is the case, in words."""
+    if name not in bounds or "distilled" not in set(bounds[name]["label"]):
+        return ""
+    row = bounds[name].set_index("label").loc["distilled"]
+    return (
+        f"How much does Eq. 14 say? The student's logloss differs from the teacher's by {row['risk_gap']:.4f}, and the bound "
+        f"allows {row['logit_mean']:.2f}."
+    )
 
 
 def said(name):
-    """What the measured networks of one data set show, in sentences."""
-    found = runs[name].groupby("label")["likeness"].mean()
-    parts = [f"{TITLES[label]} {found[label]:.2f}" for label in order if label in found]
-    verdict = judged[name].set_index("id")["verdict"]
-    text = (
-        f"**{name}.** Likeness to the teacher's map: {'; '.join(parts)}. That the student inherits the teacher's interactions: "
-        f"*{verdict['student-inherits-interactions']}*. That they are those of its own teacher more than those of others: "
-        f"*{verdict['student-has-its-own-teachers-map']}*."
+    """What the measured networks of one data set show, finding by finding."""
+    found = judged[name]
+    return views.findings(
+        name,
+        [
+            views.answer(
+                "Does the student inherit the teacher's interactions?",
+                found,
+                "student-inherits-interactions",
+                told=of_likeness(name),
+            ),
+            views.answer(
+                "Are these interactions its own teacher's more than those of others?",
+                found,
+                "student-has-its-own-teachers-map",
+                told=of_own_teacher(name),
+            ),
+            views.answer(
+                "Is the parallel stream less like the teacher than the main one?",
+                found,
+                "parallel-is-less-like-the-teacher",
+            ),
+            of_bound(name),
+        ],
     )
-    if name in bounds and "distilled" in set(bounds[name]["label"]):
-        row = bounds[name].set_index("label").loc["distilled"]
-        text += (
-            f" The student's logloss differs from the teacher's by {row['risk_gap']:.4f}; Eq. 14 allows {row['logit_mean']:.2f}, "
-            f"about {row['logit_mean'] / row['risk_gap']:.0f} times as much."
-        )
-    return text
 
 
-zero = derivatives.set_index("network")["zero"]
-sentences = [said_of_study()] if not study.empty else []
-sentences += [
-    f"**Eq. 12.** Of the student's second derivatives {zero['student']:.1f} % are exactly 0, of the teacher's {zero['GDCN, the teacher']:.1f} %."
-]
-Markdown("\n\n".join(sentences + [said(name) for name in shown]))
+LIKE = ("distilled", "two plain MLPs")
+told = [said_of_study()] if not study.empty else []
+told += [said_of_derivatives(), *(said(name) for name in shown)]
+Markdown("\n\n".join(told))
 
 # %% [markdown]
 # **What Eq. 11 to 13 can bear.** The universal approximation theorem says that some wide network is near the teacher. Whether training finds
-# it, at a given width and with a click loss beside, is what the study measures. Eq. 13 needs second derivatives that the student does not have.
+# it, at a given width and with a click loss beside, is what the study measures.
+#
+# Eq. 13 needs second derivatives that the student does not have.
 # Nothing is lost with it: on categorical fields second differences follow from the outputs alone. A student that agrees with its teacher
 # at all combinations agrees in every interaction.
 #
 # **How sure are we.** The study has one shape of truth, one noise and one protocol, and the true GDCN is mostly its cross network. Its intervals
-# hold over truths, clicks and weights of that kind. On real data the maps are measured between rows of the test split, so they
+# hold over truths, clicks and weights of that kind.
+#
+# On real data the maps are measured between rows of the test split, so they
 # weigh frequent values. Likeness is a correlation over few pairs of fields and moves with every one of them; the controls move with it.
 #
 # ## Exercises

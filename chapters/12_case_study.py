@@ -275,27 +275,64 @@ verdicts = views.verdicts(runs, "case-study", shown)
 
 
 # %% tags=["hide-input"]
+def share(name, label, kind):
+    """A mean count of one model with its interval, in percent and in words; None where it is not counted."""
+    rows = population[name].set_index("label")
+    if label not in rows.index or pd.isna(rows.loc[label, kind]):
+        return None
+    row = rows.loc[label]
+    digits = ".2f" if kind == "confident" else ".1f"
+    low, high = (min(max(row[f"{kind}_{end}"], 0), 100) for end in ("low", "high"))
+    return views.estimate(row[kind], low, high, digits, " %")
+
+
+def two(name, kind, first, second):
+    """A count of two models, in words; nothing where one is not counted."""
+    counts = {label: share(name, label, kind) for label in (first, second)}
+    if None in counts.values():
+        return ""
+    told = " and ".join(f"{TITLES[label]} {count}" for label, count in counts.items())
+    return told[0].upper() + told[1:]
+
+
 def said(name):
-    """What the counts on one data set show, in sentences."""
-    found = population[name].set_index("label")
-    parts = [
-        f"{TITLES[label]} {row['kept']:.0f} % and {row['mended']:.0f} %"
-        for label, row in found.iterrows()
-        if label in ("student", "DS-MLP", "two plain MLPs", "no distillation", "MLP")
-    ]
-    rates = [
-        f"{TITLES[label]} {row['confident']:.2f} %"
-        for label, row in found.iterrows()
-        if label in ("teacher", "student", "DS-MLP", "two plain MLPs")
-    ]
-    verdict = verdicts[name].set_index("id")["verdict"]
-    return (
-        f"**{name}.** Of the teacher's confident errors, kept and mended: {'; '.join(parts)}. Rows with a confident error, the new ones among them: "
-        f"{', '.join(rates)}. That the student inherits its teacher's errors: *{verdict['student-inherits-errors']}* for confident "
-        f"errors, *{verdict['student-inherits-wrong-side']}* for the side of one half. That DS-MLP mends more than its student: "
-        f"*{verdict['ds-mlp-mends-errors']}*; that it mends more than models that never saw the teacher: "
-        f"*{verdict['ds-mlp-mends-more-than-plain']}*. That the parallel stream corrects the main one: "
-        f"*{verdict['parallel-corrects']}*. That DS-MLP has fewer confident errors in all: *{verdict['fewer-confident-errors']}*."
+    """What the counts on one data set show, finding by finding."""
+    found = verdicts[name]
+    return views.findings(
+        name,
+        [
+            views.answer(
+                "Does DS-MLP mend more than networks that never saw the teacher?",
+                found,
+                "ds-mlp-mends-more-than-plain",
+                told=two(name, "mended", "DS-MLP", "two plain MLPs"),
+            ),
+            views.answer("Does DS-MLP mend more than its student?", found, "ds-mlp-mends-errors"),
+            views.answer(
+                "Does the student keep its teacher's confident errors more than others do?",
+                found,
+                "student-inherits-errors",
+                told=two(name, "kept", "student", "MLP"),
+            ),
+            views.answer(
+                "Is the student on its teacher's wrong side of one half more than others are?",
+                found,
+                "student-inherits-wrong-side",
+                told=two(name, "wrong", "student", "MLP"),
+            ),
+            views.answer(
+                "Does DS-MLP keep fewer of its teacher's confident errors than its student?",
+                found,
+                "ds-mlp-softens-errors",
+            ),
+            views.answer("Does the parallel stream mend more than the main one?", found, "parallel-corrects"),
+            views.answer(
+                "Does DS-MLP make fewer confident errors in all?",
+                found,
+                "fewer-confident-errors",
+                told=two(name, "confident", "teacher", "DS-MLP"),
+            ),
+        ],
     )
 
 
@@ -304,10 +341,14 @@ Markdown("\n\n".join(said(name) for name in shown) or "Nothing is counted yet.")
 # %% [markdown]
 # **Less sure or more right.** A model that is less sure makes fewer confident errors and fewer confident hits. To mend is to
 # cross one half, and a mean of two logits crosses it only where the parallel stream outweighs the main one. So *kept* can
-# fall far while *mended* stays small. Whether less confidence was a gain is what logloss says, over all rows.
+# fall far while *mended* stays small.
+#
+# Whether less confidence was a gain is what logloss says, over all rows.
 #
 # **How sure are we.** The intervals are over seeds, each with its own teacher, so rows and their number change from seed to
-# seed. The bound of 0.9 is one of many. On data where one class is rare, most confident errors are rows of that class, and
+# seed.
+#
+# The bound of 0.9 is one of many. On data where one class is rare, most confident errors are rows of that class, and
 # they may be wrong labels as well as wrong predictions; no model should mend those.
 #
 # ## Exercises

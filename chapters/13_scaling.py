@@ -485,57 +485,96 @@ else:
 
 
 # %% tags=["hide-input"]
+def of_ends(name, network):
+    """The AUC of a network at its smallest and largest width, in words."""
+    auc = swept[name][swept[name]["network"] == network].set_index("width")["test_auc"]
+    if len(auc) < 2:
+        return ""
+    narrow, wide = auc.index.min(), auc.index.max()
+    return f"From width {narrow:g} to {wide:g} its AUC goes from {auc[narrow]:.2f} to {auc[wide]:.2f} %"
+
+
+def of_slope(name, which):
+    """What a doubling of the width brings, in words; nothing where not all widths are measured."""
+    rows = slope_table(name).set_index("network") if len(sloped[name]) else pd.DataFrame()
+    if which not in rows.index:
+        return ""
+    slope = rows.loc[which, ["slope", "slope_low", "slope_high"]]
+    return f"A doubling of the width brings {views.estimate(*slope, '+.3f', ' points of AUC')}"
+
+
 def said(name):
-    """How accuracy follows size on one data set, in sentences."""
-    verdict = verdicts[name].set_index("id")["verdict"]
-    parts = [f"**{name}.**"]
-    for network in ("GDCN", "DS-MLP"):
-        rows = swept[name][swept[name]["network"] == network].set_index("width")
-        if len(rows) > 1:
-            narrow, wide, best = rows.index.min(), rows.index.max(), rows["test_auc"].idxmax()
-            parts.append(
-                f"From width {narrow:g} to {wide:g} the AUC of {network} goes from {rows.loc[narrow, 'test_auc']:.2f} to "
-                f"{rows.loc[wide, 'test_auc']:.2f} %, with the best mean at {best:g}."
-            )
-    if len(sloped[name]):
-        table = slope_table(name).set_index("network")
-        each = "; ".join(
-            f"{network} {table.loc[network, 'slope']:+.3f} [{table.loc[network, 'slope_low']:+.3f}, {table.loc[network, 'slope_high']:+.3f}]"
-            for network in ("GDCN", "DS-MLP")
-            if network in table.index
-        )
-        parts.append(f"Points for each doubling: {each}.")
-    parts.append(
-        f"That GDCN saturates: *{verdict['teacher-saturates']}*, and that it declines: *{verdict['teacher-declines']}*. That DS-MLP "
-        f"improves at every step: *{verdict['student-grows-at-every-step']}*, and on the whole: *{verdict['student-grows-with-size']}*. That "
-        f"the largest DS-MLP beats the largest GDCN: *{verdict['largest-student-beats-largest-teacher']}*."
+    """How accuracy follows size on one data set, finding by finding."""
+    found = verdicts[name]
+    return views.findings(
+        name,
+        [
+            views.answer(
+                "Does DS-MLP improve with its size?",
+                found,
+                "student-grows-with-size",
+                told=of_slope(name, "DS-MLP"),
+            ),
+            views.answer(
+                "Does DS-MLP improve at every step?",
+                found,
+                "student-grows-at-every-step",
+                told=of_ends(name, "DS-MLP"),
+            ),
+            views.answer("Does GDCN saturate?", found, "teacher-saturates", told=of_ends(name, "GDCN")),
+            views.answer("Does GDCN decline at large widths?", found, "teacher-declines"),
+            views.answer(
+                "Does DS-MLP gain more from size than GDCN?",
+                found,
+                "student-scales-better",
+                told=of_slope(name, "difference"),
+            ),
+            views.answer(
+                "Is the largest DS-MLP ahead of the largest GDCN?",
+                found,
+                "largest-student-beats-largest-teacher",
+            ),
+        ],
     )
-    return " ".join(parts)
+
+
+def times(rows, column):
+    """The ratios of a column by data set, in words."""
+    return ", ".join(f"{row[column]:.2f} ({row['data']})" for _, row in rows.dropna(subset=column).iterrows())
 
 
 def said_of_latency():
-    """How slow DS-MLP is beside GDCN, in the paper and here."""
+    """How slow DS-MLP is beside other networks, in the paper and here."""
     rows = table_4[table_4["network"] == NAME]
-    paper = ", ".join(f"{row.paper_ratio:.2f} on {row.data}" for row in rows.itertuples())
-    text = f"**Latency.** In the paper DS-MLP takes this many times as long as GDCN: {paper}."
-    if "ratio" in rows:
-        ours = ", ".join(f"{row.ratio:.2f} on {row.data}" for row in rows.itertuples())
-        text += f" In our measurements: {ours}."
     final = table_4[table_4["network"] == "FINAL"].set_index("data")["latency_ms"]
-    times = ", ".join(f"{row.latency_ms / final[row.data]:.2f} on {row.data}" for row in rows.itertuples())
-    return text + f" Beside FINAL, which is not in the book, the paper's figures give {times}."
+    rows = rows.assign(to_final=rows["latency_ms"] / rows["data"].map(final))
+    ours = f"; here {found}" if "ratio" in rows and (found := times(rows, "ratio")) else ""
+    judged_in = ", ".join(f"*{found['verdict'].iloc[0]}* ({shape})" for shape, found in waits.items())
+    return views.findings(
+        "Latency",
+        [
+            f"How many times as long as GDCN does DS-MLP take? In the paper {times(rows, 'paper_ratio')}{ours}.",
+            f"And beside FINAL, which is not in the book? In the paper DS-MLP takes {times(rows, 'to_final')} times as long.",
+            f"Is its latency like that of DCNv2 and FinalMLP? {judged_in}." if judged_in else "",
+        ],
+    )
 
 
 Markdown("\n\n".join([*(said(name) for name in shown), said_of_latency()]))
 
 # %% [markdown]
 # **Why a decline need not mean harder optimisation.** Dropout, batch norm and the L2 strength were chosen at the default width. A wider
-# GDCN at these settings may only be regularised too little. The same holds for DS-MLP, but its streams are averaged, and averaging is a
+# GDCN at these settings may only be regularised too little.
+#
+# The same holds for DS-MLP, but its streams are averaged, and averaging is a
 # regulariser by itself.
 #
 # **How sure are we.** Three seeds give an interval and no test. Five widths make a parabola with two degrees of freedom left, so its bend says
-# little about widths beyond them. Nothing here says how either network scales with more *data*, which the paper does not vary
-# either. Latency was measured on a processor; on a GPU small products are limited by launches, and two streams can run at the same
+# little about widths beyond them.
+#
+# Nothing here says how either network scales with more *data*, which the paper does not vary either.
+#
+# Latency was measured on a processor; on a GPU small products are limited by launches, and two streams can run at the same
 # time.
 #
 # ## Exercises

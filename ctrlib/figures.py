@@ -381,6 +381,21 @@ def boundaries(
     return figure
 
 
+def levels(figure: go.Figure, values: Mapping[str, float]) -> go.Figure:
+    """Draw a dotted line across the figure for each of `values` (name -> height) and return the figure.
+
+    Each name has a place of its own along the x axis, from left to right, so the names of close lines never overlap. A
+    single one stands at the right end.
+    """
+    last = len(values) - 1
+    for number, (name, value) in enumerate(values.items()):
+        at = number / last if last else 1.0
+        anchor = "left" if at == 0 else "right" if at == 1 else "center"
+        line = {"dash": "dot", "width": 1, "color": INK}
+        figure.add_hline(y=value, line=line, annotation_text=name, annotation_x=at, annotation_xanchor=anchor)
+    return figure
+
+
 def _marker(number: int) -> dict[str, Any]:
     return {"color": PALETTE[number % len(PALETTE)], "symbol": SYMBOLS[number % len(SYMBOLS)], "size": 9}
 

@@ -6,14 +6,16 @@ a table of `ctrlib.figures`. AUC is shown in percent, differences of AUC in poin
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from ctrlib.errors import unknown
 from ctrlib.figures import Table, curves, figure_table, intervals, scatter
-from ctrlib.lab.claims import evaluate_claims
+from ctrlib.lab.claims import Claim, evaluate_claims, load_claims
 from ctrlib.lab.provenance import learning_curves
 from ctrlib.lab.records import Record
 from ctrlib.lab.records import frame as record_frame
@@ -97,6 +99,20 @@ TEST_COLUMNS: Columns = {
     "compared": ("what was compared", ""),
     "remark": ("remark", ""),
 }
+
+UNITS = {  # ending of a metric -> scale, decimals, unit; other metrics are shown as they are
+    "auc": (100, 2, " points of AUC"),
+    "logloss": (1, 4, " nats"),
+    "logloss_gap": (1, 4, " nats"),
+    "accuracy": (100, 1, " points of accuracy"),
+    "kept": (100, 1, " points"),
+    "wrong": (100, 1, " points"),
+    "mended": (100, 1, " points"),
+    "confident": (100, 2, " points"),
+    "mse": (1, 5, ""),
+    "correlation": (1, 3, ""),
+}
+MOST_LISTED = 4
 
 
 def table(df: pd.DataFrame, columns: Columns, caption: str) -> Table:
@@ -245,6 +261,79 @@ def verdicts(runs: Mapping[str, pd.DataFrame], experiment: str, shown: Sequence[
             empty = [column for column in ("paper_effect",) if rows[column].isna().all()]
             _display(table(rows.drop(columns=empty), columns, caption.format(name)))
     return found
+
+
+def findings(title: str, points: Sequence[str]) -> str:
+    """Return, as markdown, `title` in bold and a bullet for each of `points`; empty points are left out."""
+    told = [f"- {point}" for point in points if point]
+    return f"**{title}**\n\n" + "\n".join(told or ["- Not measured yet."])
+
+
+def answer(question: str, verdicts: pd.DataFrame, claim: str, *, lead: str = "", told: str = "") -> str:
+    """Return a finding: a question, the numbers that decide it, and the verdict on a claim.
+
+    verdicts: rows of `evaluate_claims`. claim: the id of the one that affirms the question. lead: words before
+    the numbers. told: words in place of the numbers; they also stand where the claim is not measured.
+    """
+    row = verdicts.set_index("id").loc[claim]
+    if row["outcome"] == "not measured":
+        return (
+            f"{question} {told}; the claim needs more runs: *not measured*." if told else f"{question} *Not measured.*"
+        )
+    numbers = told or " ".join(part for part in (lead, _effect(row, claim)) if part)
+    return f"{question} {numbers}: *{row['verdict']}*."
+
+
+def _effect(row: pd.Series[Any], name: str) -> str:
+    """Return the effect of a claim with its interval, of several pairs the weakest, and a rank where one is claimed."""
+    claim = next(claim for claim in load_claims() if claim.id == name)
+    pairs = len(claim.pairs)
+    scale, decimals, unit = (100, 0, " %") if claim.kind == "share" else _unit(claim)
+    digits = f"{'' if claim.kind in ('level', 'share') else '+'}.{decimals}f"
+    value, low, high = (scale * row[part] for part in ("effect", "low", "high"))
+    told = estimate(value, low, high, digits, unit)
+    if claim.kind == "share":
+        return f"{told} of {pairs} comparisons"
+    if claim.kind == "rank-first":
+        told = f"Rank {row['compared'].rsplit(': ', 1)[-1]}, {told}"
+    return told if pairs == 1 else f"{told} in the weakest of {pairs} comparisons"
+
+
+def _unit(claim: Claim) -> tuple[float, int, str]:
+    fitting = [ending for ending in UNITS if claim.metric.endswith(ending)]
+    return UNITS[max(fitting, key=len)] if fitting else (1, 2, "")
+
+
+def estimate(value: float, low: float, high: float, digits: str = "+.2f", unit: str = "") -> str:
+    """Return a number with its interval, such as "+0.61 points [-0.20, +1.42]"; without one where there is none."""
+    interval = f" [{low:{digits}}, {high:{digits}}]" if math.isfinite(low + high) else ""
+    return f"{value:{digits}}{unit}{interval}"
+
+
+def listing(rows: pd.DataFrame, name: str = "name") -> str:
+    """Return the differences of `against` or `gaps` with their outcomes in words, the lowest first.
+
+    name: the column with the names of the rows. Of more than four rows only the extremes and those that a test decides
+    are named; where these are too many, the extremes of each outcome. The rest is counted.
+    """
+    rows = rows.dropna(subset="difference").sort_values("difference").reset_index(drop=True)
+    if rows.empty:
+        return "not measured"
+    named = set(rows.index if len(rows) <= MOST_LISTED else [0, len(rows) - 1])
+    for _, part in rows[rows["outcome"].isin(["better", "worse"])].groupby("outcome"):
+        named |= set(part.index if len(part) <= MOST_LISTED else part.index[[0, -1]])
+    told = [f"{row[name]} {row['difference']:+.2f} ({row['outcome']})" for _, row in rows.loc[sorted(named)].iterrows()]
+    rest = rows.drop(index=sorted(named))["outcome"].value_counts()
+    return "; ".join(
+        told + [f"{count} {'other' if count == 1 else 'others'} {outcome}" for outcome, count in rest.items()]
+    )
+
+
+def setting(value: Any) -> Any:
+    """Return a setting as the book prints it: widths as 300×300, switches as on and off, others as they are."""
+    if isinstance(value, list | tuple):
+        return "×".join(map(str, value))
+    return ("on" if value else "off") if isinstance(value, bool | np.bool_) else value
 
 
 def _display(thing: Any) -> None:

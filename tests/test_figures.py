@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from ctrlib.errors import SettingError
-from ctrlib.figures import PALETTE, boundaries, curves, figure_table, intervals, scatter, stacked
+from ctrlib.figures import PALETTE, boundaries, curves, figure_table, intervals, levels, scatter, stacked
 
 CELLS = pd.DataFrame(
     {
@@ -109,3 +109,13 @@ def test_joined_points_have_a_line_for_each_group() -> None:
     drawn = scatter(df, "x", "y", "name", color="side", names=False, joined=True)
     assert [trace.mode for trace in drawn.data] == ["markers+lines", "markers+lines"]
     assert drawn.data[0].line.dash != drawn.data[1].line.dash
+
+
+def test_names_of_close_lines_stand_beside_each_other() -> None:
+    drawn = levels(scatter(CELLS.dropna(), "low", "auc", "cell"), {"one": 0.97, "two": 0.97, "three": 0.971})
+    assert [note.text for note in drawn.layout.annotations] == ["one", "two", "three"]
+    assert [note.x for note in drawn.layout.annotations] == [0.0, 0.5, 1.0]
+    assert [note.xanchor for note in drawn.layout.annotations] == ["left", "center", "right"]
+    assert [shape.y0 for shape in drawn.layout.shapes] == [0.97, 0.97, 0.971]
+    assert levels(scatter(CELLS, "low", "auc", "cell"), {"one": 0.97}).layout.annotations[0].x == 1.0
+    assert not levels(scatter(CELLS, "low", "auc", "cell"), {}).layout.shapes

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 
 from ctrlib import views
+from ctrlib.lab.claims import Claim, evaluate_claims
 
 AUC = {"A": [0.80, 0.82, 0.81, 0.83], "B": [0.81, 0.83, 0.82, 0.84], "C": [0.70, 0.75, 0.72, 0.71]}
 
@@ -54,3 +56,59 @@ def test_runs_made_now_stand_beside_their_records() -> None:
     now = views.made([record(1, 0.80), record(9, 0.9)], frame())
     assert now["test_auc recorded"].tolist()[0] == 0.80 and pd.isna(now["test_auc recorded"].iloc[1])
     assert "test_auc recorded" not in views.made([record(1, 0.8)], pd.DataFrame())
+
+
+def test_findings_are_a_heading_and_a_short_list() -> None:
+    told = views.findings("d", ["Does it help? *undecided*.", "", "Is it dear? Yes."])
+    assert told == "**d**\n\n- Does it help? *undecided*.\n- Is it dear? Yes."
+    assert views.findings("d", [""]).endswith("- Not measured yet.")
+
+
+CLAIMS = (
+    {"id": "one", "kind": "difference", "pairs": (("B", "A"),)},
+    {"id": "best", "kind": "rank-first", "pairs": (("B", "A"), ("B", "C"))},
+    {"id": "most", "kind": "share", "pairs": (("B", "A"), ("C", "A")), "threshold": 0.5},
+    {"id": "loss", "kind": "difference", "pairs": (("B", "A"),), "metric": "test_logloss", "direction": "lower"},
+    {"id": "level", "kind": "level", "pairs": (("A", ""),), "metric": "main_share", "threshold": 0.5},
+    {"id": "absent", "kind": "difference", "pairs": (("B", "D"),)},
+)
+
+
+def test_an_answer_has_the_numbers_that_decide_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    about = {"paper": "p", "section": "s", "sentence": "s", "reading": "r", "experiment": "e"}
+    claims = [Claim(**about, **claim) for claim in CLAIMS]
+    monkeypatch.setattr(views, "load_claims", lambda: claims)
+    runs = frame().assign(main_share=[0.5, 0.6, 0.7, 0.8] * 3)
+    found = evaluate_claims(runs, "e", "d", claims)
+    verdict = found.set_index("id")["verdict"]
+    said = views.answer("Is B better?", found, "one", lead="It gains")
+    assert said == f"Is B better? It gains +1.00 points of AUC [+1.00, +1.00]: *{verdict['one']}*."
+    best = views.answer("Is B best?", found, "best")
+    assert "Rank 1 of 3, +1.00 points of AUC" in best and "in the weakest of 2 comparisons: *" in best
+    assert views.answer("Are most?", found, "most").startswith("Are most? 50 %")
+    assert "-0.0100 nats" in views.answer("Is it lower?", found, "loss")
+    assert "? 0.65 [" in views.answer("Is it high?", found, "level")
+    assert views.answer("And D?", found, "absent", lead="It gains") == "And D? *Not measured.*"
+    assert views.answer("And D?", found, "absent", told="1 of 2") == (
+        "And D? 1 of 2; the claim needs more runs: *not measured*."
+    )
+
+
+def test_an_estimate_without_interval_is_a_number() -> None:
+    assert views.estimate(0.614, -0.2, 1.4) == "+0.61 [-0.20, +1.40]"
+    assert views.estimate(0.614, float("nan"), float("nan"), ".1f", " %") == "0.6 %"
+
+
+def test_long_listings_name_extremes_and_decided_cells_only() -> None:
+    outcomes = ["worse", "undecided", "equivalent", "undecided", "undecided", "undecided"]
+    rows = pd.DataFrame({"name": list("abcdef"), "difference": [-2.0, -1, 0, 1, 3, 2], "outcome": outcomes})
+    assert views.listing(rows) == "a -2.00 (worse); e +3.00 (undecided); 3 others undecided; 1 other equivalent"
+    assert views.listing(rows.head(2)) == "a -2.00 (worse); b -1.00 (undecided)"
+    better = rows.assign(outcome="better")
+    assert views.listing(better) == "a -2.00 (better); e +3.00 (better); 4 others better"
+    assert views.listing(rows.assign(difference=float("nan"))) == "not measured"
+
+
+def test_settings_are_printed_alike() -> None:
+    shown = [views.setting(value) for value in ((300, 300), [400], True, np.False_, 0.1, "x")]
+    assert shown == ["300×300", "400", "on", "off", 0.1, "x"]
