@@ -98,8 +98,8 @@ from ctrlib.lab.tables import by_seed, paired_table, papers_table
 #
 # On MovieLens-100K every teacher and the plain MLP had twelve random settings, tried with a seed that no result uses; validation
 # AUC chose. So had DS-MLP, with GDCN as its teacher. Frappe has a leaderboard: there the teachers and the plain MLP have the
-# open benchmark's settings, DS-MLP those of its authors' configurations with all loss weights 1, and only QNN-alpha was searched. GDCN, which is not on
-# the board, has the settings of the authors' teacher.
+# open benchmark's settings, and DS-MLP those of its authors' configurations with all loss weights 1. GDCN and QNN-alpha are not on
+# the board. GDCN has the settings of the authors' teacher, QNN-alpha those of its authors' log, on narrower embeddings.
 #
 # DS-MLP has the same settings with all teachers. The grid has five seeds for each teacher and its student, and three for
 # other widths of the main stream. What is recorded can be less, as the tables tell. Cells with GDCN and those of two plain MLPs come from

@@ -335,7 +335,7 @@ def said(name):
             f"Of {len(boards[name])} systems on the leaderboard {len(boards[name]) - len(far)} are within 0.3 points of it"
             + (f"; further away: {', '.join(far)}." if far else ".")
         )
-    return f"**{name}.**\n\n" + "\n".join(f"- {point}" for point in points)
+    return views.findings(name, points)
 
 
 Markdown("\n\n".join(said(name) for name in shown) or "Nothing is measured yet.")

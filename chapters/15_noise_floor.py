@@ -355,16 +355,16 @@ def said_of_winners(name):
 
 
 few = leads[leads["ratio"] < 2]
-told = [
-    f"**{name}, by cause.**\n\n" + "\n".join(f"- {t}" for t in said(name)) for name in shown if said(name)
-]
-told += [
-    f"**{name}, pairs of systems.**\n\n" + "\n".join(f"- {t}" for t in said_of_winners(name))
-    for name in binned
-]
+told = [views.findings(f"{name}, by cause", said(name)) for name in shown]
+told += [views.findings(f"{name}, pairs of systems", said_of_winners(name)) for name in binned]
 told.append(
-    f"**The papers' margins.**\n\n- Of {int(leads['ratio'].notna().sum())} leads on data with a known spread, {len(few)} are below two "
-    f"standard deviations of a difference of two runs: {', '.join(f'{r.method} on {r.data}' for r in few.itertuples()) or 'none'}."
+    views.findings(
+        "The papers' margins",
+        [
+            f"Of {int(leads['ratio'].notna().sum())} leads on data with a known spread, {len(few)} are below two standard deviations "
+            f"of a difference of two runs: {', '.join(f'{r.method} on {r.data}' for r in few.itertuples()) or 'none'}."
+        ],
+    )
 )
 Markdown("\n\n".join(told))
 

@@ -275,7 +275,7 @@ def answer(question: str, verdicts: pd.DataFrame, claim: str, *, lead: str = "",
     verdicts: rows of `evaluate_claims`. claim: the id of the one that affirms the question. lead: words before
     the numbers. told: words in place of the numbers; they also stand where the claim is not measured.
     """
-    row = verdicts.set_index("id").loc[claim]
+    row = verdicts[verdicts["id"] == claim].iloc[0]
     if row["outcome"] == "not measured":
         return (
             f"{question} {told}; the claim needs more runs: *not measured*." if told else f"{question} *Not measured.*"
