@@ -6,7 +6,7 @@ Fixtures hold one table for each field; here they are the rows of one table.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from typing import Any
 
 import numpy as np
@@ -25,6 +25,7 @@ CASES = cases(NAME)
 
 # The fixture's module -> ours; its case names tell apart settings of one module.
 SYSTEMS = {name: name for name in ("DNN", "DeepFM", "DCNv2", "GDCN", "FinalMLP", "DualMLP", "xDeepFM", "AutoInt")}
+SYSTEMS |= {name: name for name in ("MaskNet", "EulerNet")}
 # Two classes of one module that differ in a setting of ours.
 STRUCTURES = {"GDCNP": "parallel", "GDCN": "stacked"}
 
@@ -54,6 +55,52 @@ SETTINGS = {
     "use_wide": "wide",
     "layer_norm": "layer_norm",
 }
+
+# What holds for one module of the fixture alone; looked up before what holds for all.
+OWN_SETTINGS: dict[str, dict[str, str]] = {
+    "MaskNet": {
+        "model_type": "structure",
+        "dnn_hidden_activations": "activation",
+        "parallel_num_blocks": "blocks",
+        "parallel_block_dim": "block_width",
+        "reduction_ratio": "mask_ratio",
+        "emb_layernorm": "field_norm",
+        "net_layernorm": "layer_norm",
+    },
+    "EulerNet": {"shape": "order_vectors", "net_ex_dropout": "explicit_dropout", "net_im_dropout": "dropout"},
+}
+OWN_VALUES: dict[str, dict[str, str]] = {"MaskNet": {"ParallelMaskNet": "parallel", "SerialMaskNet": "serial"}}
+OWN_RENAMED: dict[str, list[tuple[str, str]]] = {
+    "MaskNet": [
+        (r"mask_net\.mask_blocks\.(\d+)\.mask_layer\.0\.", r"blocks.\1.up."),
+        (r"mask_net\.mask_blocks\.(\d+)\.mask_layer\.2\.", r"blocks.\1.down."),
+        (r"mask_net\.mask_blocks\.(\d+)\.hidden_layer\.0\.", r"blocks.\1.linear."),
+        (r"mask_net\.mask_blocks\.(\d+)\.hidden_layer\.1\.", r"blocks.\1.norm."),
+        (r"mask_net\.dnn\.mlp\.", "mlp."),
+        (r"mask_net\.fc\.", "mlp."),
+        (r"emb_norm\.", "field_norm."),
+    ],
+    "EulerNet": [
+        (r"mu$", "modulus"),
+        (r"Euler_interaction_layers\.(\d+)\.inter_orders", r"layers.\1.orders"),
+        (r"Euler_interaction_layers\.(\d+)\.bias_lam", r"layers.\1.log_modulus"),
+        (r"Euler_interaction_layers\.(\d+)\.bias_theta", r"layers.\1.angle"),
+        (r"Euler_interaction_layers\.(\d+)\.im\.", r"layers.\1.implicit."),
+        (r"Euler_interaction_layers\.(\d+)\.norm_r\.", r"layers.\1.real_norm."),
+        (r"Euler_interaction_layers\.(\d+)\.norm_p\.", r"layers.\1.imaginary_norm."),
+        (r"reg\.", "head."),
+    ],
+}
+# Our names of weights that have another shape here -> how to turn the fixture's.
+OWN_SHAPES: dict[str, list[tuple[str, Callable[[NDArray[Any]], NDArray[Any]]]]] = {
+    "EulerNet": [
+        (r"modulus", lambda mu: mu[0]),  # (1, F, 1)
+        (r"layers\.\d+\.orders", np.transpose),
+        (r"layers\.\d+\.(log_modulus|angle)", lambda bias: bias[0].T),  # (1, D, m)
+    ],
+}
+# The fixture's setting and names of weights that its model keeps, but does not use, where the setting is off.
+OWN_UNUSED: dict[str, tuple[str, str]] = {"EulerNet": ("layer_norm", r"Euler_interaction_layers\.\d+\.norm_[rp]\.")}
 
 # Beginnings of the fixture's weight names -> ours, the first that fits.
 RENAMED = [
@@ -111,19 +158,37 @@ def our_settings(case: dict[str, Any]) -> dict[str, Any]:
     for name in ("hidden_activations", "batch_norm"):
         if f"mlp2_{name}" in config and config.pop(f"mlp2_{name}") != config[f"mlp1_{name}"]:
             pytest.skip(f"the two streams have one {name} here")
-    settings |= {SETTINGS[name]: value for name, value in config.items()}
-    settings["activation"] = (settings.get("activation") or "none").lower()
-    if settings["activation"] not in ACTIVATIONS:
-        pytest.skip(f"the activation {settings['activation']} is not offered")
+    names, values = SETTINGS | OWN_SETTINGS.get(case["module"], {}), OWN_VALUES.get(case["module"], {})
+    settings |= {names[name]: values.get(str(value), value) for name, value in config.items()}
+    if "activation" in MODELS[SYSTEMS[case["module"]]].settings.__dataclass_fields__:
+        settings["activation"] = (settings.get("activation") or "none").lower()
+        if settings["activation"] not in ACTIVATIONS:
+            pytest.skip(f"the activation {settings['activation']} is not offered")
     return settings
 
 
-def our_weights(theirs: dict[str, NDArray[Any]], ours: Collection[str]) -> dict[str, Tensor]:
-    """Translate names to `ours`; join the fields' tables and count an MLP's maps and norms."""
+def used_weights(case: str) -> dict[str, NDArray[Any]]:
+    """Return the case's weights but those that its model does not use."""
+    setting, unused = OWN_UNUSED.get(CASES[case]["module"], ("", ""))
+    weights = arrays(NAME, f"{case}/w/")
+    if CASES[case]["config"].get(setting, True):
+        return weights
+    return {name: value for name, value in weights.items() if not re.match(unused, name)}
+
+
+def our_weights(theirs: dict[str, NDArray[Any]], ours: Collection[str], module: str) -> dict[str, Tensor]:
+    """Translate names to `ours`; join the fields' tables and norms and count an MLP's maps and norms."""
     renamed = {}
     for name, value in theirs.items():
-        pattern, new = next(((p, o) for p, o in RENAMED if re.match(p, name)), ("", ""))
-        renamed[re.sub(f"^{pattern}", new, name)] = value
+        patterns = [*OWN_RENAMED.get(module, []), *RENAMED]
+        pattern, new = next(((p, o) for p, o in patterns if re.match(p, name)), ("", ""))
+        our_name = re.sub(f"^{pattern}", new, name)
+        turns = [turn for p, turn in OWN_SHAPES.get(module, []) if re.fullmatch(p, our_name)]
+        renamed[our_name] = turns[0](value) if turns else value
+    for kind in ("weight", "bias"):
+        if fields := [name for name in renamed if re.fullmatch(rf"field_norm\.\d+\.{kind}", name)]:
+            norms = {int(name.split(".")[1]): renamed.pop(name) for name in fields}
+            renamed[f"field_norm.{kind}"] = np.stack([norms[k] for k in sorted(norms)])
     tables: dict[str, dict[int, NDArray[Any]]] = {}
     weights: dict[str, Tensor] = {}
     for name, value in renamed.items():
@@ -168,7 +233,7 @@ def model_of(case: str) -> CTRModel:
     schema = Schema(tuple(Field(f"f{k}") for k in range(len(sizes))), sizes)
     settings = our_settings(values)
     model = build_model(system, schema, embedding_dim=values["embedding_dim"], **settings).double().eval()
-    weights = our_weights(arrays(NAME, f"{case}/w/"), model.state_dict())
+    weights = our_weights(used_weights(case), model.state_dict(), values["module"])
     assert model.state_dict().keys() == weights.keys()
     model.load_state_dict(weights)
     return model
@@ -183,4 +248,5 @@ def test_golden_probability(case: str) -> None:
 
 @pytest.mark.parametrize("case", CASES)
 def test_golden_trainable_weights(case: str) -> None:
-    assert model_of(case).num_parameters == CASES[case]["trainable_parameters"]
+    unused = sum(v.size for v in arrays(NAME, f"{case}/w/").values()) - sum(v.size for v in used_weights(case).values())
+    assert model_of(case).num_parameters == CASES[case]["trainable_parameters"] - unused

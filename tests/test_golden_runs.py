@@ -33,6 +33,12 @@ SMALL = {
     "gate_units": (5,),
     "cin_units": (5, 3),
     "attention_dim": 6,
+    "block_width": 6,
+    "order_vectors": (5, 3),
+    "rotation_width": 6,
+    "amplifier_units": (8,),
+    "group_width": 4,
+    "encoder_units": 7,
 }
 SYSTEMS = {name: (name, {"stage": "align"} if name == "DS-MLP" else {}) for name in MODELS} | {
     "DS-MLP written, distilled": ("DS-MLP", {"stage": "distill"}),
@@ -46,6 +52,9 @@ SYSTEMS = {name: (name, {"stage": "align"} if name == "DS-MLP" else {}) for name
     "DCNv2 stacked": ("DCNv2", {"structure": "stacked"}),
     "GDCN stacked": ("GDCN", {"structure": "stacked"}),
     "FinalMLP contexts, 2 heads": ("FinalMLP", {"contexts": (("a",), ("b", "c")), "heads": 2, "batch_norm": True}),
+    "MaskNet serial": ("MaskNet", {"structure": "serial", "field_norm": False}),
+    "RFM 2 heads, no residual": ("RFM", {"heads": 2, "residual": False, "rotations": 1}),
+    "CL4CTR FM, batch": ("CL4CTR", {"hidden_units": (), "constraints": "batch", "mask": "feature"}),
     "AutoInt wide, layer norm": ("AutoInt", {"wide": True, "layer_norm": True, "scaled": True}),
 }
 

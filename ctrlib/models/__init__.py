@@ -13,14 +13,18 @@ from ctrlib.data.schema import Schema
 from ctrlib.errors import unknown
 from ctrlib.models import (
     autoint,
+    cl4ctr,
     dcn,
     deepfm,
     dnn,
+    eulernet,
     finalmlp,
     gdcn,
+    masknet,
     neuron_network,
     qnn_alpha,
     qnn_hybrids,
+    rfm,
     second_network,
     xdeepfm,
 )
@@ -53,6 +57,10 @@ MODELS: dict[str, ModelEntry] = {
     "DualMLP": ModelEntry(finalmlp.DualMLPSettings, finalmlp.build),
     "xDeepFM": ModelEntry(xdeepfm.XDeepFMSettings, xdeepfm.build),
     "AutoInt": ModelEntry(autoint.AutoIntSettings, autoint.build),
+    "MaskNet": ModelEntry(masknet.MaskNetSettings, masknet.build),
+    "EulerNet": ModelEntry(eulernet.EulerNetSettings, eulernet.build),
+    "RFM": ModelEntry(rfm.RFMSettings, rfm.build),
+    "CL4CTR": ModelEntry(cl4ctr.CL4CTRSettings, cl4ctr.build),
 }
 
 
