@@ -39,20 +39,22 @@ SYSTEMS = (
     "PNN",
     "DLRM",
     "DeepFM",
+    "CL4CTR",
     "DCN",
     "DCNv2",
     "GDCN",
     "FinalMLP",
     "DualMLP",
     "FINAL",
-    "xDeepFM",
 )
-SYSTEMS += ("AutoInt",)
+SYSTEMS += ("FINAL", "xDeepFM", "AutoInt", "MaskNet")
 SMALL = {"embedding_dim": 4, "hidden_units": [8, 6]}
 SECOND: dict[str, dict[str, Any]] = {
     "FinalMLP": {"second_units": [4], "gate_units": [5], "heads": 2, "contexts": [["a"], ["b", "c"]]},
     "DualMLP": {"second_units": [4]},
     "FINAL": {"second_units": [4]},
+    "MaskNet": {"blocks": 2, "block_width": 5},
+    "CL4CTR": {"encoder_units": 7, "encoder_dropout": 0.3, "mask_rate": 0.3},
 }
 B, F, D = 3, 4, 5
 Array = NDArray[np.float64]
@@ -207,10 +209,12 @@ def test_one_epoch_with_batch_norm_moves_its_statistics(name: str, tiny: CTRData
     model = build_model(name, tiny.schema, seed=1, batch_norm=True, **small(name))
     fit(model, tiny, Protocol(batch_size=50, max_epochs=1, embedding_dim=4), seed=1)
     statistics = {key: value for key, value in model.state_dict().items() if key.endswith("running_var")}
-    assert len(statistics) == 2 + (name in SECOND) and all((value != 1).all() for value in statistics.values())
+    assert len(statistics) == 2 + ("second_units" in small(name)) and all(
+        (value != 1).all() for value in statistics.values()
+    )
 
 
-@pytest.mark.parametrize("name", ["DeepFM", "FinalMLP"])
+@pytest.mark.parametrize("name", ["DeepFM", "FinalMLP", "MaskNet"])
 def test_without_dropout_several_passes_have_the_loss_of_one(name: str, tiny: CTRDataset) -> None:
     ids, labels = tiny.train.ids[:40], tiny.train.labels[:40]
     one, two = (build_model(name, tiny.schema, seed=3, dropout=0.0, passes=passes, **small(name)) for passes in (1, 2))

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from typing import Any
 
 import numpy as np
@@ -27,7 +27,7 @@ CASES = cases(NAME)
 # The fixture's module -> ours; its case names tell apart settings of one module.
 SYSTEMS = {name: name for name in ("DNN", "DeepFM", "DCNv2", "GDCN", "FinalMLP", "DualMLP", "xDeepFM", "AutoInt")}
 SYSTEMS |= {name: name for name in ("LR", "FM", "FwFM", "FmFM", "AFM", "PNN", "DLRM")} | {"WideDeep": "Wide&Deep"}
-SYSTEMS |= {name: name for name in ("DCN", "EDCN", "AFN", "FiBiNET", "FiGNN", "ECN", "WuKong")}
+SYSTEMS |= {name: name for name in ("DCN", "EDCN", "AFN", "FiBiNET", "FiGNN", "ECN", "WuKong", "MaskNet", "EulerNet")}
 SYSTEMS |= {"FinalNet": "FINAL", "DCNv3": "FCN"}
 # Two classes of one module that differ in a setting of ours.
 STRUCTURES = {"GDCNP": "parallel", "GDCN": "stacked"}
@@ -108,6 +108,16 @@ OWN_SETTINGS: dict[str, dict[str, str]] = {
         "mlp_hidden_activations": "activation",
         "mlp_batch_norm": "batch_norm",
     },
+    "MaskNet": {
+        "model_type": "structure",
+        "dnn_hidden_activations": "activation",
+        "parallel_num_blocks": "blocks",
+        "parallel_block_dim": "block_width",
+        "reduction_ratio": "mask_ratio",
+        "emb_layernorm": "field_norm",
+        "net_layernorm": "layer_norm",
+    },
+    "EulerNet": {"shape": "order_vectors", "net_ex_dropout": "explicit_dropout", "net_im_dropout": "dropout"},
 }
 # Values of a setting that have another name here.
 VALUES = {
@@ -117,6 +127,8 @@ VALUES = {
     "field_all": "all",
     "field_each": "each",
     "field_interaction": "interaction",
+    "ParallelMaskNet": "parallel",
+    "SerialMaskNet": "serial",
 }
 # A setting that the fixture has twice and we once -> the other of the two.
 SAME = {
@@ -234,9 +246,26 @@ OWN_RENAMED: dict[str, list[tuple[str, str]]] = {
         (r"wukong_stack\.(\d+)\.residual_proj\.", r"layers.\1.residual."),
         (r"fc\.mlp\.", "mlp."),
     ],
+    "MaskNet": [
+        (r"mask_net\.mask_blocks\.(\d+)\.mask_layer\.0\.", r"blocks.\1.up."),
+        (r"mask_net\.mask_blocks\.(\d+)\.mask_layer\.2\.", r"blocks.\1.down."),
+        (r"mask_net\.mask_blocks\.(\d+)\.hidden_layer\.0\.", r"blocks.\1.linear."),
+        (r"mask_net\.mask_blocks\.(\d+)\.hidden_layer\.1\.", r"blocks.\1.norm."),
+        (r"mask_net\.dnn\.mlp\.", "mlp."),
+        (r"mask_net\.fc\.", "mlp."),
+        (r"emb_norm\.", "field_norm."),
+    ],
+    "EulerNet": [
+        (r"mu$", "modulus"),
+        (r"Euler_interaction_layers\.(\d+)\.inter_orders", r"layers.\1.orders"),
+        (r"Euler_interaction_layers\.(\d+)\.bias_lam", r"layers.\1.log_modulus"),
+        (r"Euler_interaction_layers\.(\d+)\.bias_theta", r"layers.\1.angle"),
+        (r"Euler_interaction_layers\.(\d+)\.im\.", r"layers.\1.implicit."),
+        (r"Euler_interaction_layers\.(\d+)\.norm_r\.", r"layers.\1.real_norm."),
+        (r"Euler_interaction_layers\.(\d+)\.norm_p\.", r"layers.\1.imaginary_norm."),
+        (r"reg\.", "head."),
+    ],
 }
-# Maps to one number whose row of weights is a vector here.
-ROWS = {"interaction_weight.weight"}
 # A table -> names of it here, the first that the model has.
 TABLES = {"linear_weight_layer": ("first_order.embedding", "feature_embedding")}
 # Weights of the public code that reach no output; ours do not have them.
@@ -245,6 +274,17 @@ UNUSED: dict[str, str] = {
     "FiBiNET": r".*\.triu_index",
     **dict.fromkeys(("FM", "FwFM", "AFM", "PNN", "DLRM"), r".*\.triu_(mask|index)"),
 }
+# Our names of weights that have another shape here -> how to turn the fixture's.
+OWN_SHAPES: dict[str, list[tuple[str, Callable[[NDArray[Any]], NDArray[Any]]]]] = {
+    "EulerNet": [
+        (r"modulus", lambda mu: mu[0]),  # (1, F, 1)
+        (r"layers\.\d+\.orders", np.transpose),
+        (r"layers\.\d+\.(log_modulus|angle)", lambda bias: bias[0].T),  # (1, D, m)
+    ],
+    "FwFM": [(r"pairs\.weight", lambda row: row[0])],  # a map to one number
+}
+# The fixture's setting and names of weights that its model keeps, but does not use, where the setting is off.
+UNUSED_WITHOUT: dict[str, tuple[str, str]] = {"EulerNet": ("layer_norm", r"Euler_interaction_layers\.\d+\.norm_[rp]\.")}
 ATTENTION = {"W_q": "query", "W_k": "key", "W_v": "value", "W_res": "residual", "layer_norm": "norm"}
 # An MLP -> names of its last map, which the fixture counts with the others; the first that the model has.
 HEADS = {
@@ -311,15 +351,28 @@ def one_activation(config: dict[str, Any]) -> None:
         pytest.skip("AFN's ensemble has an MLP with hidden units here, and one activation in both MLPs")
 
 
+def used_weights(case: str) -> dict[str, NDArray[Any]]:
+    """Return the case's weights but those that reach no output in the public code."""
+    module, config = CASES[case]["module"], CASES[case]["config"]
+    setting, others = UNUSED_WITHOUT.get(module, ("", "$"))
+    patterns = [UNUSED.get(module, "$"), "$" if config.get(setting, True) else others]
+    weights = arrays(NAME, f"{case}/w/")
+    return {name: w for name, w in weights.items() if not any(re.match(pattern, name) for pattern in patterns)}
+
+
 def our_weights(module: str, theirs: dict[str, NDArray[Any]], ours: Collection[str]) -> dict[str, Tensor]:
     """Translate a module's names to `ours`; join the fields' tables and count an MLP's maps and norms."""
     rules = OWN_RENAMED.get(module, []) + RENAMED
     renamed = {}
     for name, value in theirs.items():
-        if re.match(UNUSED.get(module, "$"), name):
-            continue
         pattern, new = next(((p, o) for p, o in rules if re.match(p, name)), ("", ""))
-        renamed[re.sub(f"^{pattern}", new, name)] = value[0] if name in ROWS else value
+        our_name = re.sub(f"^{pattern}", new, name)
+        turns = [turn for p, turn in OWN_SHAPES.get(module, []) if re.fullmatch(p, our_name)]
+        renamed[our_name] = turns[0](value) if turns else value
+    for kind in ("weight", "bias"):
+        if fields := [name for name in renamed if re.fullmatch(rf"field_norm\.\d+\.{kind}", name)]:
+            norms = {int(name.split(".")[1]): renamed.pop(name) for name in fields}
+            renamed[f"field_norm.{kind}"] = np.stack([norms[k] for k in sorted(norms)])
     in_layers = {found[1] for name in renamed if (found := re.match(r"(layers\.\d+\.mlp)\.", name))}
     heads = HEADS | {mlp: (mlp.removesuffix("mlp") + "head",) for mlp in in_layers}
     tables: dict[str, dict[int, NDArray[Any]]] = {}
@@ -373,7 +426,7 @@ def model_of(case: str) -> CTRModel:
     schema = Schema(tuple(Field(f"f{k}") for k in range(len(sizes))), sizes)
     settings = our_settings(values)
     model = build_model(system, schema, embedding_dim=values["embedding_dim"], **settings).double().eval()
-    weights = our_weights(values["module"], arrays(NAME, f"{case}/w/"), model.state_dict())
+    weights = our_weights(values["module"], used_weights(case), model.state_dict())
     assert model.state_dict().keys() == weights.keys()
     model.load_state_dict(weights)
     return model
@@ -388,8 +441,7 @@ def test_golden_probability(case: str) -> None:
 
 @pytest.mark.parametrize("case", CASES)
 def test_golden_trainable_weights(case: str) -> None:
-    values = CASES[case]
-    weights = arrays(NAME, f"{case}/w/")
-    pattern = UNUSED.get(values["module"], "$")
-    unused = sum(w.size for name, w in weights.items() if re.match(pattern, name) and w.dtype.kind == "f")
-    assert model_of(case).num_parameters == values["trainable_parameters"] - unused
+    used = used_weights(case)
+    floats = {name: w.size for name, w in arrays(NAME, f"{case}/w/").items() if w.dtype.kind == "f"}
+    unused = sum(size for name, size in floats.items() if name not in used)
+    assert model_of(case).num_parameters == CASES[case]["trainable_parameters"] - unused

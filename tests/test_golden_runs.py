@@ -39,6 +39,12 @@ SMALL = {
     "fmb_rows": 3,
     "lcb_rows": 2,
     "rank": 2,
+    "block_width": 6,
+    "order_vectors": (5, 3),
+    "rotation_width": 6,
+    "amplifier_units": (8,),
+    "group_width": 4,
+    "encoder_units": 7,
 }
 SYSTEMS = {name: (name, {"stage": "align"} if name == "DS-MLP" else {}) for name in MODELS} | {
     "DS-MLP written, distilled": ("DS-MLP", {"stage": "distill"}),
@@ -61,6 +67,9 @@ SYSTEMS = {name: (name, {"stage": "align"} if name == "DS-MLP" else {}) for name
     "ECN 2 heads": ("ECN", {"heads": 2, "batch_norm": True}),
     "SFG FmFM": ("SFG", {"host": "FmFM"}),
     "SFG DCNv2": ("SFG", {"host": "DCNv2"}),
+    "MaskNet serial": ("MaskNet", {"structure": "serial", "field_norm": False}),
+    "RFM 2 heads, no residual": ("RFM", {"heads": 2, "residual": False, "rotations": 1}),
+    "CL4CTR FM, batch": ("CL4CTR", {"hidden_units": (), "constraints": "batch", "mask": "feature"}),
     "AutoInt wide, layer norm": ("AutoInt", {"wide": True, "layer_norm": True, "scaled": True}),
 }
 

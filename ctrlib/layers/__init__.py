@@ -6,6 +6,7 @@ from ctrlib.layers.cin import CIN
 from ctrlib.layers.cross import CrossNetwork, GatedCrossNetwork, RankOneCrossNetwork
 from ctrlib.layers.dropout import Dropout
 from ctrlib.layers.embedding import FieldEmbedding
+from ctrlib.layers.feed_forward import FeedForward
 from ctrlib.layers.first_order import FirstOrder
 from ctrlib.layers.initial import ACTIVATIONS, activation, reset_linear_maps
 from ctrlib.layers.mlp import MLP
@@ -19,6 +20,7 @@ __all__ = [
     "Bilinear",
     "CrossNetwork",
     "Dropout",
+    "FeedForward",
     "FieldAttention",
     "FieldEmbedding",
     "FirstOrder",

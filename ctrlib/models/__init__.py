@@ -14,12 +14,14 @@ from ctrlib.errors import unknown
 from ctrlib.models import (
     afn,
     autoint,
+    cl4ctr,
     dcn,
     deepfm,
     dlrm,
     dnn,
     ecn,
     edcn,
+    eulernet,
     fibinet,
     fignn,
     final,
@@ -27,10 +29,12 @@ from ctrlib.models import (
     fm,
     gdcn,
     linear,
+    masknet,
     neuron_network,
     pnn,
     qnn_alpha,
     qnn_hybrids,
+    rfm,
     second_network,
     sfg,
     wide_deep,
@@ -84,6 +88,10 @@ MODELS: dict[str, ModelEntry] = {
     "FCN": ModelEntry(ecn.FCNSettings, ecn.build_fcn),
     "WuKong": ModelEntry(wukong.WuKongSettings, wukong.build),
     "SFG": ModelEntry(sfg.SFGSettings, sfg.build),
+    "MaskNet": ModelEntry(masknet.MaskNetSettings, masknet.build),
+    "EulerNet": ModelEntry(eulernet.EulerNetSettings, eulernet.build),
+    "RFM": ModelEntry(rfm.RFMSettings, rfm.build),
+    "CL4CTR": ModelEntry(cl4ctr.CL4CTRSettings, cl4ctr.build),
 }
 
 

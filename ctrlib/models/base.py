@@ -122,7 +122,10 @@ class CTRModel(nn.Module):
 
     def training_loss(self, ids: Tensor, labels: Tensor) -> Tensor:
         """Return the loss of one batch, a scalar. Regularisers are the protocol's affair."""
-        e_BFD = self.embedding(ids)
+        return self.click_loss(ids, self.embedding(ids), labels)
+
+    def click_loss(self, ids: Tensor, e_BFD: Tensor, labels: Tensor) -> Tensor:
+        """Return the loss of all passes over the field vectors that were looked up, a scalar."""
         loss, passes = self.settings.loss, self.settings.passes
         if loss in STATE_LOSSES:
             logits_KB, states_KBd = self.interact_states(e_BFD, passes)
