@@ -273,9 +273,13 @@ def answer(question: str, verdicts: pd.DataFrame, claim: str, *, lead: str = "",
     """Return a finding: a question, the numbers that decide it, and the verdict on a claim.
 
     verdicts: rows of `evaluate_claims`. claim: the id of the one that affirms the question. lead: words before
-    the numbers. told: words in place of the numbers; they also stand where the claim is not measured.
+    the numbers. told: words in place of the numbers; they also stand where the claim is not measured. Raises
+    `SettingError` for a claim without a verdict.
     """
-    row = verdicts[verdicts["id"] == claim].iloc[0]
+    rows = verdicts[verdicts["id"] == claim]
+    if rows.empty:
+        raise unknown("claim", claim, verdicts["id"])
+    row = rows.iloc[0]
     if row["outcome"] == "not measured":
         return (
             f"{question} {told}; the claim needs more runs: *not measured*." if told else f"{question} *Not measured.*"

@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 
 from ctrlib import views
+from ctrlib.errors import SettingError
 from ctrlib.lab.claims import Claim, evaluate_claims
 
 AUC = {"A": [0.80, 0.82, 0.81, 0.83], "B": [0.81, 0.83, 0.82, 0.84], "C": [0.70, 0.75, 0.72, 0.71]}
@@ -89,6 +90,8 @@ def test_an_answer_has_the_numbers_that_decide_it(monkeypatch: pytest.MonkeyPatc
     assert "-0.0100 nats" in views.answer("Is it lower?", found, "loss")
     assert "? 0.65 [" in views.answer("Is it high?", found, "level")
     assert views.answer("And D?", found, "absent", lead="It gains") == "And D? *Not measured.*"
+    with pytest.raises(SettingError, match="Did you mean 'best'"):
+        views.answer("Is it?", found, "bets")
     assert views.answer("And D?", found, "absent", told="1 of 2") == (
         "And D? 1 of 2; the claim needs more runs: *not measured*."
     )
