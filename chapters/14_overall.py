@@ -68,13 +68,14 @@ from ctrlib.lab.tables import papers_table
 # | an MLP and little else | DNN, PNN, Wide & Deep, DLRM |
 # | an MLP beside explicit interactions | DeepFM, DCN, DCNv2, GDCN, EDCN, xDeepFM, AutoInt+, AFN+, FiBiNET, MaskNet |
 # | explicit interactions alone | AutoInt, AFN, FiGNN, EulerNet, RFM, ECN, WuKong |
-# | two networks or more | FinalMLP, FINAL, FCN, DS-MLP |
+# | two networks or more | FinalMLP, FINAL, FCN, DS-MLP, ECKD |
 # | a loss of its own | CL4CTR, SFG, QNN-alpha |
 #
 # **Settings.** On Frappe every system has the settings of the open benchmark's leaderboard {cite:p}`zhu2022bars`, or its authors'
 # where it is not listed. On MovieLens-100K the eight systems of the DS-MLP chapters were searched with twelve random settings
 # each. The others keep their leaderboard settings, and five runs choose their L2 strength on validation. The column *settings*
-# tells which.
+# tells which. ECKD {cite:p}`zhu2020eckd` is the leaderboard's DNN, taught by our AutoInt+, DCNv2 and xDeepFM of the same seed; its
+# distillation's weight and temperature are ours, and on MovieLens-100K its L2 strength is that of the searched MLP.
 #
 # That is not equal effort. A system that looks weak on MovieLens-100K may only be tuned for Frappe.
 

@@ -2,6 +2,7 @@
 
 from ctrlib.data import load_dataset, load_table
 from ctrlib.ds_mlp import DSMLP
+from ctrlib.eckd import ECKD
 from ctrlib.lab import Grid, run_grid
 from ctrlib.models import MODELS, build_model
 from ctrlib.neurons import FORMATS
@@ -10,6 +11,7 @@ from ctrlib.train import Protocol, evaluate, fit
 __version__ = "0.1.0"
 __all__ = [
     "DSMLP",
+    "ECKD",
     "FORMATS",
     "MODELS",
     "Grid",

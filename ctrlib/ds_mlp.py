@@ -14,7 +14,7 @@ stage is one call of `fit` on a model of its own, so each can be run, stopped an
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -26,8 +26,8 @@ from ctrlib.data.schema import Schema
 from ctrlib.errors import SettingError, unknown
 from ctrlib.layers import CrossNetwork, FieldEmbedding, reset_linear_maps
 from ctrlib.losses import COMPARED, DISTILLATION, distillation_loss, mean_probability_logit
-from ctrlib.models import MODELS, CTRModel, ModelEntry, build_model
-from ctrlib.models.base import Origin, checked
+from ctrlib.models import MODELS, CTRModel, ModelEntry, ModelSettings, build_model
+from ctrlib.models.base import Origin
 from ctrlib.models.dnn import DNNSettings, widths
 
 STAGES = ("distill", "align")
@@ -280,7 +280,7 @@ class DSMLP(CTRModel):
     def _start_from_teacher(self, origin: Origin, teacher: CTRModel) -> None:
         if origin.model != self.settings.teacher:
             raise SettingError(f"{origin.label} is a {origin.model}; the teacher here is {self.settings.teacher}.")
-        _check_equal(origin, teacher.settings, _all_fields(teacher.settings))
+        _check_equal(origin, teacher.settings)
         teacher.load_state_dict(origin.tensors)
         with torch.no_grad():
             self.embedding.weight.copy_(origin.tensors["embedding.weight"])
@@ -318,17 +318,10 @@ ARCHITECTURE = (
 )
 
 
-def _all_fields(settings: Any) -> tuple[str, ...]:
-    return tuple(type(settings).__dataclass_fields__)
-
-
-def _check_equal(origin: Origin, settings: Any, names: tuple[str, ...]) -> None:
+def _check_equal(origin: Origin, settings: ModelSettings, names: Iterable[str] | None = None) -> None:
     """Raise `SettingError` naming the first setting in which the origin differs."""
-    theirs = checked(MODELS[origin.model].settings, origin.model, origin.settings)
-    for name in names:
-        found, wanted = getattr(theirs, name), getattr(settings, name)
-        if found != wanted:
-            raise SettingError(f"{origin.label} has {name} = {found!r}; wanted is {wanted!r}.")
+    if difference := origin.difference(settings, names):
+        raise SettingError(f"{origin.label} has {difference}.")
 
 
 def build(name: str, schema: Schema, settings: DSMLPSettings) -> DSMLP:

@@ -320,8 +320,8 @@ small = {"embedding_dim": 4, "hidden_units": (8, 6)}
 cell = {**small, "parallel_units": (7, 5), "teacher": "GDCN", "teacher_settings": small}
 name = "ml-100k"
 teacher = Run("t", name, "GDCN", "GDCN", small, protocol, 1, rows=2000, keep=True)
-distilled = Run("t", name, "distilled", "DS-MLP", cell, protocol, 1, 2000, teacher)
-final = Run("t", name, "DS-MLP", "DS-MLP", {**cell, "stage": "align"}, protocol, 1, 2000, distilled)
+distilled = Run("t", name, "distilled", "DS-MLP", cell, protocol, 1, 2000, (teacher,))
+final = Run("t", name, "DS-MLP", "DS-MLP", {**cell, "stage": "align"}, protocol, 1, 2000, (distilled,))
 steps, at = [0], int(sys.argv[2])
 for kind in (CTRModel, DSMLP):
     def counted(self, ids, labels, step=kind.training_loss):

@@ -17,7 +17,7 @@ from ctrlib.data import CTRDataset
 from ctrlib.ds_mlp import DSMLP
 from ctrlib.errors import RecordError, SettingError
 from ctrlib.lab import case_study, fidelity, runner
-from ctrlib.lab.case_study import Predicted, lineage, measure_cases, predicted, stored_cases, train_in_memory
+from ctrlib.lab.case_study import Predicted, measure_cases, predicted, stored_cases, train_in_memory
 from ctrlib.lab.claims import evaluate_claims
 from ctrlib.lab.fidelity import (
     CELLS,
@@ -364,9 +364,9 @@ def chain(tiny: CTRDataset) -> Run:
     taught = {"embedding_dim": 4, "hidden_units": (6,), "cross_layers": 2}
     teacher = Run("teachers", "ml-100k", "GDCN", "GDCN", taught, protocol, 1, keep=True)
     told = {**small, "stage": "distill", "teacher": "GDCN", "teacher_settings": taught}
-    student = Run("distil", "ml-100k", "distilled", "DS-MLP", told, protocol, 1, parent=teacher, keep=True)
+    student = Run("distil", "ml-100k", "distilled", "DS-MLP", told, protocol, 1, parents=(teacher,), keep=True)
     return Run(
-        "align", "ml-100k", "DS-MLP", "DS-MLP", {**small, "stage": "align"}, protocol, 1, parent=student, keep=True
+        "align", "ml-100k", "DS-MLP", "DS-MLP", {**small, "stage": "align"}, protocol, 1, parents=(student,), keep=True
     )
 
 
@@ -380,10 +380,10 @@ def on_tiny(tiny: CTRDataset, monkeypatch: pytest.MonkeyPatch) -> CTRDataset:
 
 def test_stages_in_memory_are_those_of_a_grid(on_tiny: CTRDataset, folder: Path) -> None:
     run = chain(on_tiny)
-    assert [one.label for one in lineage(run)] == ["GDCN", "distilled", "DS-MLP"]
+    assert [one.label for one in run.lineage] == ["GDCN", "distilled", "DS-MLP"]
     models, data = train_in_memory([run, run])
     assert data is on_tiny and len(models) == 3
-    names = dict(zip(("teacher", "student", "DS-MLP"), lineage(run), strict=True))
+    names = dict(zip(("teacher", "student", "DS-MLP"), run.lineage, strict=True))
     now = predicted({name: models[one.path] for name, one in names.items()}, data)
     assert list(now.logits) == ["teacher", "student", "DS-MLP", "DS-MLP, main", "DS-MLP, parallel"]
     assert torch.allclose((now.logits["DS-MLP, main"] + now.logits["DS-MLP, parallel"]) / 2, now.logits["DS-MLP"])

@@ -16,6 +16,7 @@ import torch
 
 from ctrlib.data import CTRDataset, Field, Schema
 from ctrlib.ds_mlp import DSMLP
+from ctrlib.eckd import ECKD
 from ctrlib.models import MODELS, build_model
 from ctrlib.models.base import Origin
 from ctrlib.train import NUMERICS, Protocol, fit
@@ -46,7 +47,13 @@ SMALL = {
     "group_width": 4,
     "encoder_units": 7,
 }
-SYSTEMS = {name: (name, {"stage": "align"} if name == "DS-MLP" else {}) for name in MODELS} | {
+TAUGHT = {"hidden_units": (6, 5), "attention_dim": 6}
+OWN = {
+    "DS-MLP": {"stage": "align"},
+    "ECKD": {"teachers": (("AutoInt", TAUGHT), ("DCNv2", {"hidden_units": (6, 5), "batch_norm": True}))},
+}
+SYSTEMS = {name: (name, OWN.get(name, {})) for name in MODELS} | {
+    "ECKD mean": ("ECKD", {**OWN["ECKD"], "weighting": "mean", "temperature": 2.0, "distill_weight": 0.5}),
     "DS-MLP written, distilled": ("DS-MLP", {"stage": "distill"}),
     "DS-MLP released, distilled": ("DS-MLP", {"stage": "distill", "mode": "released"}),
     "T19 self-ensemble": ("T19", {"loss": "self-ensemble", "passes": 2}),
@@ -85,6 +92,11 @@ def losses(system: str, data: CTRDataset) -> list[float]:
         teacher = build_model("GDCN", data.schema, seed=2, embedding_dim=SMALL["embedding_dim"]).double()
         values = dataclasses.asdict(teacher.settings)
         model.start_from(Origin("GDCN", values, data.schema, dict(teacher.state_dict())))
+    if isinstance(model, ECKD):
+        for k in range(len(model.teachers)):
+            origin = model.teacher(k).origin()
+            origin.tensors["embedding.weight"] *= 1e4  # so that the teachers disagree
+            model.start_from(origin)
     seen: list[float] = []
     original = model.training_loss
 

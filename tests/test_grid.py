@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,9 @@ import pytest
 from ctrlib.data import CTRDataset
 from ctrlib.errors import RecordError, SettingError
 from ctrlib.lab import Grid, frame, load_records, run_anew, run_grid, runner, verify
-from ctrlib.lab.records import read_record
+from ctrlib.lab.grid import _generations
+from ctrlib.lab.records import read_record, write_record
+from ctrlib.lab.run import Run
 from ctrlib.lab.search import results, search_table
 from ctrlib.train import Protocol
 
@@ -229,6 +232,45 @@ def test_search_table_reads_validation_only(on_tiny: CTRDataset, tmp_path: Path)
     assert found.index[0] == table.sort_values("valid_auc").iloc[-1]["protocol.embedding_regularizer"]
     with pytest.raises(RecordError, match="No search run"):
         search_table(table[:0], "protocol.embedding_regularizer")
+
+
+def test_a_run_with_several_parents(tmp_path: Path) -> None:
+    """A path for one parent stays what it was; for several all of them count, in their order."""
+    base, other = (Run("trial", "ml-100k", name, "T9", {}, FAST, 1, keep=True) for name in ("base", "other"))
+    left, right = (Run("trial", "ml-100k", name, "T9", {}, FAST, 1, parents=(base,)) for name in ("left", "right"))
+    cells = {"last": ("T9", {})}
+    (last,) = Grid("trial").add("ml-100k", cells, FAST, [1], parents=lambda seed: (left, right)).runs
+    folders = [one.path.parent.as_posix() for one in (base, left, right)]
+    assert (base.identity["parent"], left.identity["parent"]) == (None, folders[0])
+    assert last.identity["parent"] == folders[1:] and last.parent is left and base.parent is None
+    assert (base.parent_path, left.parent_path) == (None, f"{folders[0]}/seed-1.json")
+    assert last.parent_path == [f"{folder}/seed-1.json" for folder in folders[1:]]
+    variants = [(left, right), (right, left), (left,), (right,), ()]
+    assert len({replace(last, parents=parents).path for parents in variants}) == len(variants)
+    assert [one.label for one in last.lineage] == ["base", "left", "right", "last"], "a shared parent is made once"
+    assert [one.generation for one in last.lineage] == [1, 2, 2, 3]
+    made = _generations([last, other], tmp_path)
+    assert [sorted(one.label for one in runs) for runs in made] == [["base", "other"], ["left", "right"], ["last"]]
+    assert all(one.keep for runs in made for one in runs if one.label != "last")
+    fewer = last.smaller(50, 1)
+    assert {(one.rows, one.protocol.max_epochs) for one in fewer.lineage} == {(50, 1)} and len(fewer.lineage) == 4
+    with pytest.raises(SettingError, match="share data set, rows and seed: last"):
+        replace(last, parents=(left, replace(right, rows=9, parents=())))
+    with pytest.raises(SettingError, match="share data set, rows and seed: last"):
+        replace(last, seed=2)
+
+
+def test_records_of_several_parents_give_back_the_run(tmp_path: Path) -> None:
+    base, other = (Run("trial", "ml-100k", name, "T9", {}, FAST, 1) for name in ("base", "other"))
+    for parents in ((), (base,), (base, other)):
+        last = Run("trial", "ml-100k", f"from {len(parents)}", "T9", {}, FAST, 1, parents=parents)
+        for one in last.lineage:
+            told = {"experiment": one.experiment, "dataset": one.dataset, "label": one.label, "model": one.model}
+            told |= {"settings": one.full_settings, "protocol": one.protocol.to_dict(), "seed": one.seed}
+            told |= {"fingerprint": "", "status": "completed", "parent": one.parent_path}
+            write_record(tmp_path / one.path, told)
+        found = verify.run_of(read_record(tmp_path / last.path), tmp_path)
+        assert found.path == last.path and [one.path for one in found.parents] == [one.path for one in parents]
 
 
 SCRIPT = """

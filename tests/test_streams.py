@@ -301,7 +301,7 @@ def stages() -> tuple[Run, Run]:
     protocol = Protocol(batch_size=100, max_epochs=1, embedding_dim=4)
     teacher = Run("teachers", "ml-100k", "GDCN", "GDCN", GDCN, protocol, 1, keep=True)
     told = {**SMALL, "stage": "distill", "teacher": "GDCN", "teacher_settings": GDCN}
-    return Run("distil", "ml-100k", "distilled", "DS-MLP", told, protocol, 1, parent=teacher, keep=True), teacher
+    return Run("distil", "ml-100k", "distilled", "DS-MLP", told, protocol, 1, parents=(teacher,), keep=True), teacher
 
 
 def test_runs_are_measured_once(kept_here: CTRDataset, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,7 +17,7 @@ ORDER = [
     ["layers"],
     ["neurons", "khatri_rao", "losses"],
     ["models"],
-    ["ds_mlp"],
+    ["ds_mlp", "eckd"],
     ["train", "plane"],
     ["lab"],
     ["figures"],

@@ -89,11 +89,6 @@ def predicted(models: Mapping[str, CTRModel], data: CTRDataset) -> Predicted:
     return Predicted(data.test.labels, found)
 
 
-def lineage(run: Run) -> list[Run]:
-    """Return the runs that a run goes back to, the oldest first and itself last."""
-    return [*(lineage(run.parent) if run.parent else []), run]
-
-
 def train_in_memory(
     runs: Iterable[Run], *, rows: int | None = None, device: str = "cpu", **changes: Any
 ) -> tuple[dict[Path, CTRModel], CTRDataset]:
@@ -104,13 +99,13 @@ def train_in_memory(
     """
     models: dict[Path, CTRModel] = {}
     data: CTRDataset | None = None
-    for run in (one for last in runs for one in lineage(last)):
+    for run in (one for last in runs for one in last.lineage):
         data = dataset(run.dataset, run.protocol.min_count, rows)
         if run.path in models:
             continue
         model = build_model(run.model, data.schema, seed=run.seed, **run.settings)
-        if run.parent:
-            model.start_from(models[run.parent.path].origin())
+        for parent in run.parents:
+            model.start_from(models[parent.path].origin())
         fit(model, data, run.protocol.replace(**changes), seed=run.seed, device=device)
         models[run.path] = model.to("cpu").eval()
     assert data is not None

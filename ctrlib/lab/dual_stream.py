@@ -181,8 +181,8 @@ class Student:
     def distill(self, label: str, seed: int, *, experiment: str = DISTIL, **changes: Any) -> Run:
         """Return a run of the distillation stage, which starts from the teacher of that seed."""
         settings = self.cell_settings("distill", **changes)
-        parent = teacher_run(self.dataset, self.teacher, seed)
-        return Run(experiment, self.dataset, label, NAME, settings, self.protocol, seed, parent=parent, keep=True)
+        parents = (teacher_run(self.dataset, self.teacher, seed),)
+        return Run(experiment, self.dataset, label, NAME, settings, self.protocol, seed, parents=parents, keep=True)
 
     def align(
         self,
@@ -201,11 +201,9 @@ class Student:
         starts from fresh values. With main="teacher" it starts from the teacher.
         """
         settings = self.cell_settings("align", **changes)
-        parent: Run | None
+        parents: tuple[Run, ...] = ()
         if changes.get("main") == "teacher":
-            parent = teacher_run(self.dataset, self.teacher, seed)
-        elif distilled is None:
-            parent = None
-        else:
-            parent = self.distill(distilled, seed, experiment=distil_experiment, **(distil_changes or {}))
-        return Run(experiment, self.dataset, label, NAME, settings, self.protocol, seed, parent=parent, keep=True)
+            parents = (teacher_run(self.dataset, self.teacher, seed),)
+        elif distilled is not None:
+            parents = (self.distill(distilled, seed, experiment=distil_experiment, **(distil_changes or {})),)
+        return Run(experiment, self.dataset, label, NAME, settings, self.protocol, seed, parents=parents, keep=True)

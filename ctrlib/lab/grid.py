@@ -40,20 +40,20 @@ class Grid:
         seeds: Iterable[int],
         rows: int | None = None,
         *,
-        parent: Callable[[int], Run] | None = None,
+        parents: Callable[[int], tuple[Run, ...]] | None = None,
         keep: bool = False,
         vary: str = "seed",
     ) -> Grid:
         """Add every cell (label -> model and settings) with every seed, seed by seed; return the grid.
 
-        A cell's embedding_dim is the protocol's unless it names its own. parent: gives for a seed the run whose weights
-        the cells start from; it need not be in the grid. keep, vary: see `Run`.
+        A cell's embedding_dim is the protocol's unless it names its own. parents: gives for a seed the runs whose
+        weights the cells start from; they need not be in the grid. keep, vary: see `Run`.
         """
         for seed in seeds:
             for label, (model, settings) in cells.items():
                 full = {"embedding_dim": protocol.embedding_dim} | dict(settings)
-                origin = parent(seed) if parent else None
-                run = Run(self.experiment, dataset, label, model, full, protocol, seed, rows, origin, keep, vary)
+                origins = parents(seed) if parents else ()
+                run = Run(self.experiment, dataset, label, model, full, protocol, seed, rows, origins, keep, vary)
                 self.runs.append(run)
         return self
 
@@ -121,16 +121,14 @@ def _generations(todo: list[Run], weights: Path | None) -> list[list[Run]]:
     wanted = {run.path: run for run in todo}
     waiting = list(todo)
     while waiting:
-        parent = waiting.pop().parent
-        if parent is None:
-            continue
-        if parent.path in wanted:
-            wanted[parent.path] = dataclasses.replace(wanted[parent.path], keep=True)
-        elif not weights_path(parent, weights).exists():
-            wanted[parent.path] = dataclasses.replace(parent, keep=True)
-            waiting.append(parent)
-    depths = {path: len(run.lineage) for path, run in wanted.items()}
-    return [[run for path, run in wanted.items() if depths[path] == depth] for depth in sorted(set(depths.values()))]
+        for parent in waiting.pop().parents:
+            if parent.path in wanted:
+                wanted[parent.path] = dataclasses.replace(wanted[parent.path], keep=True)
+            elif not weights_path(parent, weights).exists():
+                wanted[parent.path] = dataclasses.replace(parent, keep=True)
+                waiting.append(parent)
+    generations = {run.generation for run in wanted.values()}
+    return [[run for run in wanted.values() if run.generation == one] for one in sorted(generations)]
 
 
 def _make(

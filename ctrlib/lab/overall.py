@@ -2,7 +2,8 @@
 
 Where the open benchmark has a leaderboard all systems have its settings or their authors'. Elsewhere the eight of
 `tuned_systems` were searched with twelve settings each, and the rest keep those of the leaderboard but for the L2
-strength of the table, which five runs choose on validation.
+strength of the table, which five runs choose on validation. ECKD is the listed DNN taught by three of our runs, without
+a search of its own.
 """
 
 from __future__ import annotations
@@ -12,9 +13,10 @@ from collections.abc import Iterable, Sequence
 
 import pandas as pd
 
+from ctrlib import eckd
 from ctrlib.errors import unknown
 from ctrlib.lab import dual_stream
-from ctrlib.lab.dual_stream import Tuned, base_protocol, student, teacher_run
+from ctrlib.lab.dual_stream import Tuned, base_protocol, student, teacher_run, tuned
 from ctrlib.lab.grid import Grid
 from ctrlib.lab.leaderboard import DATASETS as LISTED
 from ctrlib.lab.leaderboard import FRAPPE
@@ -25,7 +27,8 @@ from ctrlib.lab.tables import by_seed
 from ctrlib.train import Protocol
 
 EXPERIMENT = "overall"
-SYSTEMS = (*FRAPPE, dual_stream.NAME)
+SYSTEMS = (*FRAPPE, dual_stream.NAME, eckd.NAME)
+ECKD_TEACHERS = ("AutoInt+", "DCNv2", "xDeepFM")  # the DS-MLP paper, 4.1.4
 STRENGTHS = (1e-5, 1e-4, 1e-3, 1e-2, 5e-2)
 
 
@@ -38,6 +41,8 @@ def origin_of_settings(dataset: str, name: str) -> str:
     """Return where a system's settings on a data set come from: board, authors, ours, search, or board and L2."""
     if name not in SYSTEMS:
         raise unknown("system", name, SYSTEMS)
+    if name == eckd.NAME:
+        return "ours"
     if dataset in LISTED:
         return FRAPPE[name].source if name in FRAPPE else "authors"
     return "search" if name in tuned_systems(dataset) else "board, L2 searched"
@@ -58,7 +63,7 @@ def strength_search(dataset: str, names: Iterable[str] | None = None) -> Grid:
 
 
 def _untuned(dataset: str) -> list[str]:
-    return [name for name in SYSTEMS if name not in tuned_systems(dataset)]
+    return [name for name in FRAPPE if name not in tuned_systems(dataset)]
 
 
 def _listed(dataset: str, name: str, strength: float | None = None) -> Tuned:
@@ -67,8 +72,8 @@ def _listed(dataset: str, name: str, strength: float | None = None) -> Tuned:
     return Tuned(found.model, {"embedding_dim": protocol.embedding_dim, **found.settings}, protocol)
 
 
-def _run(dataset: str, label: str, tuned: Tuned, seed: int) -> Run:
-    return Run(EXPERIMENT, dataset, label, tuned.model, tuned.settings, tuned.protocol, seed)
+def _run(dataset: str, label: str, found: Tuned, seed: int) -> Run:
+    return Run(EXPERIMENT, dataset, label, found.model, found.settings, found.protocol, seed)
 
 
 def system_run(dataset: str, name: str, seed: int) -> Run:
@@ -77,12 +82,23 @@ def system_run(dataset: str, name: str, seed: int) -> Run:
         raise unknown("system", name, SYSTEMS)
     if name == dual_stream.NAME:
         return student(dataset).align(name, seed)
+    if name == eckd.NAME:
+        return _eckd_run(dataset, seed)
     if name in tuned_systems(dataset):
         return teacher_run(dataset, name, seed)
     if dataset in LISTED:
         return _run(dataset, name, _listed(dataset, name), seed)
     record = best_search(searched(strength_search(dataset, [name])), name, dataset)
     return _run(dataset, name, Tuned(record["model"], record["settings"], Protocol(**record["protocol"])), seed)
+
+
+def _eckd_run(dataset: str, seed: int) -> Run:
+    """Return ECKD with that seed's runs of its teachers; its L2 strength is the DNN's, or the searched MLP's."""
+    parents = tuple(teacher_run(dataset, name, seed) for name in ECKD_TEACHERS)
+    strength = None if dataset in LISTED else tuned(dataset, "MLP").protocol.embedding_regularizer
+    plain = _listed(dataset, "DNN", strength)
+    settings = plain.settings | {"teachers": tuple((run.model, run.settings) for run in parents)}
+    return Run(EXPERIMENT, dataset, eckd.NAME, eckd.NAME, settings, plain.protocol, seed, parents=parents)
 
 
 def overall_grid(dataset: str, seeds: Iterable[int] = range(1, 6), names: Sequence[str] = SYSTEMS) -> Grid:

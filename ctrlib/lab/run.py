@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,9 +30,9 @@ class Run:
     """One run of one experiment.
 
     label: the cell of the table that it belongs to. settings: the model's. rows: training rows to keep, None for
-    all. parent: the run whose weights a stage starts from. keep: leave the weights behind, for stages that start from
-    them and for what is measured on the trained network. vary: what the seed decides, a name in `VARIED`; by default
-    initial values, batches and dropout, on one split. What it does not decide is that of seed 0.
+    all. parents: the runs whose weights a stage starts from, in order. keep: leave the weights behind, for stages that
+    start from them and for what is measured on the trained network. vary: what the seed decides, a name in `VARIED`; by
+    default initial values, batches and dropout, on one split. What it does not decide is that of seed 0.
     """
 
     experiment: str
@@ -42,25 +43,25 @@ class Run:
     protocol: Protocol
     seed: int
     rows: int | None = None
-    parent: Run | None = None
+    parents: tuple[Run, ...] = ()
     keep: bool = False
     vary: str = "seed"
 
     def __post_init__(self) -> None:
         if self.vary not in VARIED:
             raise unknown("kind of variation", self.vary, VARIED)
-        if self.vary != "seed" and (self.parent or self.keep):
+        if self.vary != "seed" and (self.parents or self.keep):
             raise SettingError(f"A run that varies the {self.vary} is no stage and leaves no weights: {self.label}.")
-        if self.parent and any(getattr(self.parent, n) != getattr(self, n) for n in ("dataset", "rows", "seed")):
-            raise SettingError(f"A stage and the run it starts from share data set, rows and seed: {self.label}.")
+        if any(getattr(p, n) != getattr(self, n) for p in self.parents for n in ("dataset", "rows", "seed")):
+            raise SettingError(f"A stage and the runs it starts from share data set, rows and seed: {self.label}.")
 
     @property
     def identity(self) -> dict[str, Any]:
         """Everything that the run's numbers depend on, except the code."""
         values = {name: getattr(self, name) for name in ("dataset", "model", "seed", "rows")}
-        parent = self.parent.path.parent.as_posix() if self.parent else None  # without its seed, which is this one's
+        cells = _none_one_or_all(p.path.parent for p in self.parents)  # without their seed, which is this one's
         values |= {"vary": self.vary} if self.vary != "seed" else {}
-        return values | {"parent": parent, "settings": self.changed_settings, "protocol": self.protocol.changes()}
+        return values | {"parent": cells, "settings": self.changed_settings, "protocol": self.protocol.changes()}
 
     @property
     def seeds(self) -> tuple[int, int, int]:
@@ -69,20 +70,31 @@ class Run:
         return self.seed * initial, self.seed * order, self.seed if split else SPLIT_SEED
 
     @property
-    def parent_path(self) -> str | None:
-        """Path of the parent's record under the records folder."""
-        return self.parent.path.as_posix() if self.parent else None
+    def parent(self) -> Run | None:
+        """The first run that this one starts from: the only one of most stages."""
+        return self.parents[0] if self.parents else None
+
+    @property
+    def parent_path(self) -> str | list[str] | None:
+        """Path of the parent's record under the records folder; a list for several parents."""
+        return _none_one_or_all(parent.path for parent in self.parents)
 
     def smaller(self, rows: int | None, max_epochs: int) -> Run:
         """Return this run, and those that it starts from, on fewer training rows and epochs."""
-        parent = self.parent.smaller(rows, max_epochs) if self.parent else None
+        parents = tuple(parent.smaller(rows, max_epochs) for parent in self.parents)
         protocol = self.protocol.replace(max_epochs=max_epochs)
-        return dataclasses.replace(self, rows=rows, protocol=protocol, parent=parent)
+        return dataclasses.replace(self, rows=rows, protocol=protocol, parents=parents)
 
     @property
     def lineage(self) -> list[Run]:
         """The runs that have to be made before this one, in order, and the run itself."""
-        return [*(self.parent.lineage if self.parent else []), self]
+        before = {run.path: run for parent in self.parents for run in parent.lineage}  # two may share a parent
+        return [*before.values(), self]
+
+    @property
+    def generation(self) -> int:
+        """1 for a run that starts from none, else one more than its parents' highest."""
+        return 1 + max((parent.generation for parent in self.parents), default=0)
 
     @property
     def full_settings(self) -> dict[str, Any]:
@@ -110,6 +122,12 @@ class Run:
         settings = {name: value for name, value in self.identity.items() if name != "seed"}
         folder = f"{self.label.replace(':', '-')}-{digest(settings)}"
         return Path(self.experiment, self.dataset, folder, f"seed-{self.seed}.json")
+
+
+def _none_one_or_all(paths: Iterable[Path]) -> str | list[str] | None:
+    """Return no path as None, one as a string, several as a list."""
+    found = [path.as_posix() for path in paths]
+    return (found[0] if len(found) == 1 else found) if found else None
 
 
 def _plain(values: dict[str, Any]) -> dict[str, Any]:

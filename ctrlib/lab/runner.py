@@ -73,8 +73,8 @@ def record_epochs(
     record = _header(run, data, device, threads)
     try:
         model = build_model(run.model, data.schema, seed=initial, **run.settings)
-        if run.parent:
-            start_from(model, weights_path(run.parent, weights), data)
+        for parent in run.parents:
+            start_from(model, weights_path(parent, weights), data)
         kind = device.split(":")[0]  # a random stream's state belongs to a kind of device
         identity = run.identity | {"fingerprint": data.fingerprint, "numerics": NUMERICS, "device": kind}
         result = yield from fit_epochs(

@@ -41,8 +41,10 @@ class Check:
 
 
 def run_of(record: Record, root: Path | None = None) -> Run:
-    """Return the run that a record was made by; that of a stage's parent is read from its record under `root`."""
+    """Return the run that a record was made by; those of a stage's parents are read from their records under `root`."""
     root = root or records_dir()
+    parents = record.get("parent") or []
+    paths = [parents] if isinstance(parents, str) else parents
     return Run(
         experiment=record["experiment"],
         dataset=record["dataset"],
@@ -52,7 +54,7 @@ def run_of(record: Record, root: Path | None = None) -> Run:
         protocol=Protocol(**record["protocol"]),
         seed=record["seed"],
         rows=record.get("rows"),
-        parent=run_of(read_record(root / record["parent"]), root) if record.get("parent") else None,
+        parents=tuple(run_of(read_record(root / path), root) for path in paths),
         vary=record.get("vary", "seed"),
     )
 
@@ -80,8 +82,7 @@ def verify(
 def check(record: Record, records: list[Record], device: str, threads: int, root: Path | None = None) -> Check:
     """Repeat one run and compare it with its record."""
     run = run_of(record, root)
-    if run.parent:
-        ensure_weights([run.parent], device=device, root=root)
+    ensure_weights(run.parents, device=device, root=root)
     again = make_record(run, device=device, threads=threads)
     if again["fingerprint"] != record["fingerprint"]:
         raise RecordError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -61,6 +62,18 @@ class Origin:
     schema: Schema
     tensors: dict[str, Tensor]
     label: str = "the weights"
+
+    def difference(self, wanted: ModelSettings, names: Iterable[str] | None = None) -> str:
+        """Return the first setting (of `names`, by default of all) that is not as wanted, in words; "" if none is.
+
+        wanted: settings of a model of the same name.
+        """
+        theirs = checked(type(wanted), self.model, self.settings)
+        for name in names or [f.name for f in dataclasses.fields(wanted)]:
+            found, asked = getattr(theirs, name), getattr(wanted, name)
+            if found != asked:
+                return f"{name} = {found!r}; wanted is {asked!r}"
+        return ""
 
 
 class CTRModel(nn.Module):
