@@ -10,6 +10,7 @@ import pandas as pd
 from ctrlib.errors import RecordError, unknown
 from ctrlib.lab.headline import EXPERIMENT as HEADLINE
 from ctrlib.lab.records import Record, frame, load_records
+from ctrlib.lab.run import VARIED
 from ctrlib.lab.search import SEARCH, chosen_strength, results
 from ctrlib.lab.streams import columns, stored
 
@@ -77,9 +78,16 @@ def _with_measurements(runs: pd.DataFrame, dataset: str) -> pd.DataFrame:
 
 
 def _of_one_kind(runs: pd.DataFrame) -> pd.DataFrame:
-    """Return the runs; raise `RecordError` when a label was run with several settings, protocols or data versions."""
+    """Return the runs; raise `RecordError` when a label was run with several settings, protocols or data versions.
+
+    Runs whose seed decides the split differ in the data by intent.
+    """
     names = ["model", "fingerprint", *(c for c in runs.columns if c.startswith(("settings.", "protocol.")))]
-    varied = runs.groupby("label")[names].nunique().gt(1)  # a setting that older records lack is no difference
+    one_split = ~runs["vary"].map({name: split for name, (*_, split) in VARIED.items()}).astype(bool)
+    compared = runs.assign(fingerprint=runs["fingerprint"].where(one_split))
+    varied = (
+        compared.groupby("label")[names].nunique().gt(1)
+    )  # what older records or other splits lack is no difference
     for label, row in varied[varied.any(axis=1)].iterrows():
         raise RecordError(
             f"The runs of '{label}' differ in {', '.join(row.index[row])}. Move those that are not wanted away, or "
