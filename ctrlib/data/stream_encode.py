@@ -159,10 +159,15 @@ class _Encoding:
             faults[recipe.label].add(column, wrong_labels(values), start)
             labels.append((values == 1).astype(np.uint8))
             for one in numeric:
-                column = self.column(one, frame, str(self.paths[table]))
-                values = to_numbers(pd.Series(column.texts, dtype=object))
-                if wrong_numbers(values).size:
-                    faults[one.name].add(column, wrong_numbers(values[column.codes]), start)
+                cells = frame[self.layout.source(one.name)]
+                made, place = self.layout.derived.get(one.name), str(self.paths[table])
+                distinct = cells.unique().to_list()
+                tokens = made.tokens(distinct, place) if made else distinct
+                if wrong_numbers(to_numbers(pd.Series(tokens, dtype=object))).size:  # rare: find the rows
+                    column = _column(cells)
+                    column = Column(made.tokens(column.texts, place) if made else column.texts, column.codes)
+                    values = to_numbers(pd.Series(column.texts, dtype=object))[column.codes]
+                    faults[one.name].add(column, wrong_numbers(values), start)
             start += len(frame)
         check_count(start, None, where)
         if faults[recipe.label].count:
@@ -256,31 +261,21 @@ class _Encoding:
             batch_bytes=self.batch_bytes,
         )
 
-    def column(self, one: Field, frame: polars.DataFrame, where: str) -> Column:
-        """Return a field's cells, made from their column."""
-        found = _column(frame[self.layout.source(one.name)])
-        made = self.layout.derived.get(one.name)
-        return Column(made.tokens(found.texts, where), found.codes) if made else found
-
 
 class _Coder:
     """Vocabulary of one field, and the way from texts to local ids.
 
-    size: kept tokens, padding and OOV. offset: the field's first table row. table: the vocabulary of a plain field as
-    two columns, tokens and ids; None for another field, which has it as a dict.
+    size: kept tokens, padding and OOV. offset: the field's first table row. known: texts of the training rows.
+    table: local ids (U, max_len) of the known texts. empty: (U,), which of them are a missing cell.
+    A field whose tokens are its texts, as most are, knows the kept ones alone: every other text is OOV.
     """
 
     def __init__(self, field: Field, derived: Derived | None, where: str) -> None:
         self.field, self.derived, self.where = field, derived, where  # `where` names the file in errors
+        self.plain = derived is None and field.kind == "categorical"
         self.offset = self.size = 0
         self.vocabulary: dict[str, int] = {}
         self.bucket: Callable[[NDArray[np.float64]], NDArray[np.str_]] | None = None
-        self.table: tuple[polars.Series, polars.Series] | None = None
-
-    @property
-    def plain(self) -> bool:
-        """Whether the text of a cell is its token."""
-        return self.derived is None and self.field.kind == "categorical"
 
     def learn(self, seen: polars.DataFrame, min_count: int) -> None:
         """Build the vocabulary from the texts of the training rows, columns "text" and "times"."""
@@ -297,25 +292,32 @@ class _Coder:
         vocabulary = build_vocabulary(self.field, texts, times, min_count)
         self.size = len(vocabulary) + 2
         if self.plain:
-            tokens, numbers = list(vocabulary), np.arange(1, len(vocabulary) + 1, dtype=np.int32)
-            self.table = pl.Series(tokens, dtype=pl.String), pl.Series(numbers)
+            self.known = pl.Series(list(vocabulary), dtype=pl.String)
         else:
-            self.vocabulary = vocabulary
+            self.vocabulary, self.known = vocabulary, seen["text"]
+            self.table = local_ids(self.field, Column(texts, np.arange(len(texts))), vocabulary)[0]
+            self.empty = np.array([not text for text in texts])
 
     def ids(self, cells: polars.Series) -> tuple[Ids, int, int]:
-        """Return the local ids (n, max_len) of some cells, how many are OOV, and how many cells are empty."""
-        if self.table is None:
-            column = _column(cells)
-            texts = self.derived.tokens(column.texts, self.where) if self.derived else column.texts
-            if self.bucket:
-                texts = self.bucket(to_numbers(pd.Series(texts, dtype=object))).tolist()
-            column = Column(texts, column.codes)
-            found, oov = local_ids(self.field, column, self.vocabulary)
-            return found, oov, column.missing
-        pl = import_polars()
-        last = self.size - 1
-        local = cells.replace_strict(*self.table, default=last, return_dtype=pl.Int32).to_numpy()
-        return local[:, None], int((local == last).sum()), int((cells == "").sum())
+        """Return the local ids (n, max_len) of some cells, how many are OOV, and how many cells are missing."""
+        oov = self.size - 1
+        places = _places(cells, self.known, oov - 1 if self.plain else -1)
+        if self.plain:
+            local = (places + 1)[:, None]
+            return local, int((local == oov).sum()), int((cells == "").sum())
+        local, missing = self.table[places], int(self.empty[places].sum())
+        if (new := places < 0).any():  # texts that no training row has
+            column = self._column(cells.filter(import_polars().Series(new)))
+            local[new] = local_ids(self.field, column, self.vocabulary)[0]
+            missing += column.missing - int(self.empty[places[new]].sum())
+        return local, int((local == oov).sum()), missing
+
+    def _column(self, cells: polars.Series) -> Column:
+        column = _column(cells)
+        texts = self.derived.tokens(column.texts, self.where) if self.derived else column.texts
+        if self.bucket:
+            texts = self.bucket(to_numbers(pd.Series(texts, dtype=object))).tolist()
+        return Column(texts, column.codes)
 
 
 class _Tally:
@@ -344,10 +346,16 @@ class _Tally:
 
 def _column(cells: polars.Series) -> Column:
     """Return the distinct texts of some cells and the index of each cell's text."""
-    pl = import_polars()
     texts = cells.unique()
-    codes = cells.replace_strict(texts, pl.int_range(len(texts), eager=True), return_dtype=pl.Int64)
-    return Column(texts.to_list(), codes.to_numpy())
+    return Column(texts.to_list(), _places(cells, texts, -1).astype(np.intp))
+
+
+def _places(cells: polars.Series, texts: polars.Series, absent: int) -> NDArray[np.int32]:
+    """Return where in `texts` each of the cells is, (n,), and `absent` for one that is not there."""
+    pl = import_polars()
+    numbers = pl.Series(np.arange(len(texts), dtype=np.int32))
+    found: NDArray[np.int32] = cells.replace_strict(texts, numbers, default=absent, return_dtype=pl.Int32).to_numpy()
+    return found
 
 
 def _mask(rows: NDArray[np.int64] | None, n: int) -> NDArray[np.bool_] | None:
