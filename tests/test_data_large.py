@@ -13,6 +13,8 @@ import numpy as np
 import pytest
 import torch
 
+from ctrlib.bench import encode as bench
+from ctrlib.bench.store import measurement
 from ctrlib.data import DATASETS, CTRDataset, Field, StreamedSplit, describe, hub, load_dataset
 from ctrlib.data import stream_encode as stream_encode_module
 from ctrlib.data.batch_read import read_batches, read_header
@@ -30,7 +32,7 @@ from ctrlib.data.layout import (
 )
 from ctrlib.data.pipeline import Recipe, prepare
 from ctrlib.data.stream_encode import prepare_streamed
-from ctrlib.errors import DataError
+from ctrlib.errors import DataError, SettingError
 
 pytest.importorskip("polars", reason="large data sets are read with polars")
 
@@ -461,3 +463,23 @@ def test_counting_keeps_the_counts_when_it_adds_up_in_between(monkeypatch: pytes
         tally.add(polars.Series("any", texts[start : start + 30]))
         assert tally.waiting <= 2 * 60 + 60
     assert dict(tally.total().rows()) == {text: texts.count(text) for text in set(texts)}
+
+
+# Measurement
+
+
+def test_encoding_of_a_made_up_file_is_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CTRLIB_ROOT", str(tmp_path))
+    monkeypatch.setattr(bench, "CHUNK", 300)
+    monkeypatch.setattr(bench, "last_line", lambda command, *_: bench.encode_file(Path(command[-1])))
+    bench.write_criteo(tmp_path / "train.txt", 700)
+    frame = DATASETS["criteo-raw"].read({"train.txt": tmp_path / "train.txt"})["all"]
+    assert len(frame) == 700 and frame["C3"].str.fullmatch("[0-9a-f]{8}").all() and set(frame["Label"]) == {"0", "1"}
+    (found,) = bench.measure_encode(700, 1, 1).values()
+    recipe = replace(recipe_of(DATASETS["criteo-raw"], {}, name="criteo-made"), min_count=10, split_seed=2024)
+    memory = prepare(recipe, lambda: {"all": frame})
+    assert found["fingerprint"] == memory.fingerprint and found["table_rows"] == memory.schema.table_rows
+    assert found["rows"] == 700 and found["seconds"]["repeats"] == 1 and found["peak_memory_mb"] > 0
+    assert measurement("encode") == {"700 rows (1 threads)": found}
+    with pytest.raises(SettingError, match="rows must be at least 10, not 9"):
+        bench.measure_encode(9, 1, 1)

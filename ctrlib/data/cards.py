@@ -74,7 +74,7 @@ def card_text(name: str, card: Card) -> str:
 
 
 def card_table(cards: Mapping[str, Card]) -> pd.DataFrame:
-    """Return one row per data set: title, fields, splits, source, terms and remarks."""
+    """Return one row per data set: title, fields, splits, source, terms, remarks and files."""
     rows = [
         {
             "name": name,
@@ -84,6 +84,7 @@ def card_table(cards: Mapping[str, Card]) -> pd.DataFrame:
             "source": card.source,
             "terms": card.licence,
             "remarks": card.remarks,
+            "files": card.access or ("load_dataset fetches them." if card.origin else "They cannot be downloaded."),
         }
         for name, card in cards.items()
     ]

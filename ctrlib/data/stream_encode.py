@@ -329,8 +329,10 @@ class _Tally:
 
     def add(self, cells: polars.Series) -> None:
         """Count the cells of a batch."""
+        pl = import_polars()
         part = cells.alias("text").value_counts(name="times")
-        self.parts.append(part)
+        # A part of a column keeps the text of the whole column alive; joining makes new texts.
+        self.parts.append(part.with_columns(pl.concat_str("text", pl.lit(""))))
         self.waiting += len(part)
         if self.waiting > max(MERGE_TEXTS, 2 * len(self.parts[0])):
             self.total()
