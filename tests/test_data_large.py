@@ -33,6 +33,8 @@ from ctrlib.data.layout import (
 from ctrlib.data.pipeline import Recipe, prepare
 from ctrlib.data.stream_encode import prepare_streamed
 from ctrlib.errors import DataError, SettingError
+from ctrlib.models import build_model
+from ctrlib.train import Protocol, fit
 
 pytest.importorskip("polars", reason="large data sets are read with polars")
 
@@ -317,6 +319,18 @@ def test_lines_and_cells_of_every_kind(batch_bytes: int, tmp_path: Path) -> None
         path, ["a", "b"], ["a", "b"], separator="\t", header=False, quoted=False, batch_bytes=batch_bytes
     )
     assert [row for frame in frames for row in frame.rows()][:1] == [("a", '"b')]
+
+
+def test_a_model_trains_on_what_was_encoded_in_batches(tmp_path: Path) -> None:
+    texts = made_files()
+    files, recipe = write(tmp_path, texts), recipe_of(MADE, texts)
+    streamed = prepare_streamed(recipe, LAYOUT, lambda: files, 5000)
+    memory = prepare(replace(recipe, checksums={}), lambda: LAYOUT.read(files))
+    scores = [
+        fit(build_model("T9", data.schema, seed=1), data, Protocol(max_epochs=1, batch_size=64), seed=1).test
+        for data in (streamed, memory)
+    ]
+    assert scores[0] == scores[1]
 
 
 # Errors
