@@ -40,7 +40,7 @@ def measure_encode(rows: int, repeats: int, threads: int | None) -> dict[str, An
     """
     if rows < 10:
         raise SettingError(f"rows must be at least 10, not {rows}.")
-    threads = checked_threads(repeats, threads)
+    threads, measured = checked_threads(repeats, threads), commit()
     cache_dir().mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=cache_dir()) as scratch:
         path = Path(scratch) / "train.txt"
@@ -61,7 +61,7 @@ def measure_encode(rows: int, repeats: int, threads: int | None) -> dict[str, An
         **runs[-1],
         "environment": environment("cpu", threads),
         "polars": version("polars"),
-        "commit": commit(),
+        "commit": measured,
     }
     write_measurement("encode", found)
     return found

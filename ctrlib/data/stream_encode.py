@@ -141,33 +141,30 @@ class _Encoding:
             notes["oov"][split], notes["missing"][split] = counted["oov"], counted["missing"]
             kept = labels[part.table] if part.rows is None else labels[part.table][part.rows]
             notes["positives"][split] = int(kept.sum(dtype=np.int64))
-        for left in unfinished.iterdir():  # counts, and scratch folders of starts that were killed
-            if left.name not in SPLITS:
-                shutil.rmtree(left) if left.is_dir() else left.unlink()
         finish_streamed(unfinished, folder, recipe.name, schema, recipe.settings, notes)
+        for left in folder.iterdir():  # counts, and scratch folders of starts that were killed
+            if left.name not in (*SPLITS, "about.json"):
+                shutil.rmtree(left) if left.is_dir() else left.unlink()
 
     def look(self, table: str) -> NDArray[np.uint8]:
         """Return the labels (N,) of a table. Raises the DataErrors of `check_frame`."""
-        recipe, where = self.recipe, self.recipe.place(table)
+        recipe, source, where = self.recipe, self.layout.source, self.recipe.place(table)
+        path = str(self.paths[table])
         numeric = [one for one in recipe.fields if one.kind == "numeric"]
         faults = {name: _Fault() for name in (recipe.label, *(one.name for one in numeric))}
         labels: list[NDArray[np.uint8]] = []
         start = 0
-        for frame in self.batches(table, [recipe.label, *(self.layout.source(one.name) for one in numeric)]):
+        for frame in self.batches(table, [recipe.label, *(source(one.name) for one in numeric)]):
             column = _column(frame[recipe.label])
-            values = to_numbers(pd.Series(column.texts, dtype=object))[column.codes]
+            values = _numbers(column.texts)[column.codes]
             faults[recipe.label].add(column, wrong_labels(values), start)
             labels.append((values == 1).astype(np.uint8))
             for one in numeric:
-                cells = frame[self.layout.source(one.name)]
-                made, place = self.layout.derived.get(one.name), str(self.paths[table])
-                distinct = cells.unique().to_list()
-                tokens = made.tokens(distinct, place) if made else distinct
-                if wrong_numbers(to_numbers(pd.Series(tokens, dtype=object))).size:  # rare: find the rows
+                cells, made = frame[source(one.name)], self.layout.derived.get(one.name)
+                if wrong_numbers(_numbers(_made(cells.unique().to_list(), made, path))).size:  # rare: find the rows
                     column = _column(cells)
-                    column = Column(made.tokens(column.texts, place) if made else column.texts, column.codes)
-                    values = to_numbers(pd.Series(column.texts, dtype=object))[column.codes]
-                    faults[one.name].add(column, wrong_numbers(values), start)
+                    column = Column(_made(column.texts, made, path), column.codes)
+                    faults[one.name].add(column, wrong_numbers(_numbers(column.texts)[column.codes]), start)
             start += len(frame)
         check_count(start, None, where)
         if faults[recipe.label].count:
@@ -282,11 +279,9 @@ class _Coder:
         pl = import_polars()
         if self.plain:  # the millions of rare texts of a large field need not become Python objects
             seen = seen.filter(pl.col("times") >= min_count)
-        texts, times = seen["text"].to_list(), seen["times"].to_numpy()
-        if self.derived:
-            texts = self.derived.tokens(texts, self.where)
+        texts, times = _made(seen["text"].to_list(), self.derived, self.where), seen["times"].to_numpy()
         if self.field.kind == "numeric":
-            values = to_numbers(pd.Series(texts, dtype=object))
+            values = _numbers(texts)
             self.bucket = fit_rule(str(self.field.buckets), np.repeat(values, times))
             texts = self.bucket(values).tolist()
         vocabulary = build_vocabulary(self.field, texts, times, min_count)
@@ -314,10 +309,8 @@ class _Coder:
 
     def _column(self, cells: polars.Series) -> Column:
         column = _column(cells)
-        texts = self.derived.tokens(column.texts, self.where) if self.derived else column.texts
-        if self.bucket:
-            texts = self.bucket(to_numbers(pd.Series(texts, dtype=object))).tolist()
-        return Column(texts, column.codes)
+        texts = _made(column.texts, self.derived, self.where)
+        return Column(self.bucket(_numbers(texts)).tolist() if self.bucket else texts, column.codes)
 
 
 class _Tally:
@@ -344,6 +337,14 @@ class _Tally:
             self.parts = [pl.concat(self.parts).group_by("text").agg(pl.col("times").sum())]
             self.waiting = len(self.parts[0])
         return self.parts[0]
+
+
+def _made(texts: list[str], derived: Derived | None, where: str) -> list[str]:
+    return derived.tokens(texts, where) if derived else texts
+
+
+def _numbers(texts: list[str]) -> NDArray[np.float64]:
+    return to_numbers(pd.Series(texts, dtype=object))
 
 
 def _column(cells: polars.Series) -> Column:
