@@ -80,13 +80,16 @@ def parser() -> argparse.ArgumentParser:
     claims.add_argument("--dataset", default="ml-100k")
     claims.set_defaults(command=run_claims)
 
-    bench = commands.add_parser("bench", help="measure speed: steps, peers, latency, or the ladder from a plain loop")
-    bench.add_argument("what", choices=["steps", "peers", "ladder", "latency"])
+    bench = commands.add_parser(
+        "bench", help="measure speed: steps, peers, latency, encode, or the ladder from a plain loop"
+    )
+    bench.add_argument("what", choices=["steps", "peers", "ladder", "latency", "encode"])
     bench.add_argument("names", nargs="*", help="groups of steps or of latency, or systems for the peers; else all")
     bench.add_argument("--repeats", type=int, default=5)
     bench.add_argument("--threads", type=int)
     bench.add_argument("--device", default="cpu", help="for steps and latency")
     bench.add_argument("--dataset", default="frappe_x1-rebuilt", help="for peers")
+    bench.add_argument("--rows", type=int, default=5_000_000, help="for encode")
     bench.add_argument("--peer-python", type=Path, help="for peers: a Python that has FuxiCTR 2.3.10")
     bench.set_defaults(command=run_bench)
 
@@ -271,6 +274,10 @@ def run_bench(options: argparse.Namespace) -> int:
         from ctrlib.bench.latency import GROUPS, measure_latency
 
         found = measure_latency(options.repeats, options.threads, options.device, options.names or GROUPS)
+    elif options.what == "encode":
+        from ctrlib.bench.encode import measure_encode
+
+        found = measure_encode(options.rows, options.repeats, options.threads)
     else:
         from ctrlib.bench.ladder import measure_ladder
 

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pandas as pd
 
+from ctrlib.data.layout import Layout
 from ctrlib.data.origins import Origin
 from ctrlib.data.schema import Field
 
-Frames = dict[str, pd.DataFrame]  # "train", "valid", "test"; or "all" where the split is drawn at random
+# Tables "train", "valid", "test"; or "all" where the split is drawn at random; or "train" and "test".
+Frames = dict[str, pd.DataFrame]
 
 
 @dataclass(frozen=True)
@@ -20,12 +22,18 @@ class Card:
 
     source        page or paper that it comes from
     splits        how train, valid and test came about, with their rows
-    checksums     file name -> "sha256:HEX" or "md5:HEX"; other content is never loaded under this name
+    checksums     file name -> "sha256:HEX" or "md5:HEX"; other content is never loaded under this name. None where
+                  no checksum is known
     remarks       what the loader was tested on, and what differs from the papers' files
     read          reads the files (name -> path) into tables
     min_count     default: tokens seen less often in the training split become out-of-vocabulary
     random_split  True when `read` returns one table, which `split_seed` splits 8:1:1
     origin        where the files can be fetched; None where a person has to provide them
+    access        how a person gets the files, where there is more to it than the origin
+    cut_valid     True when `read` returns train and test, and `split_seed` cuts a tenth of train as validation
+    layout        form of the files of a large data set, which is encoded in batches and kept on disk
+    rows          table -> its rows, checked where they stand in for a checksum
+    folder        name of the folder with the files; None for the name of the data set
     """
 
     title: str
@@ -34,12 +42,17 @@ class Card:
     fields: tuple[Field, ...]
     label: str
     splits: str
-    checksums: Mapping[str, str]
+    checksums: Mapping[str, str | None]
     remarks: str
     read: Callable[[Mapping[str, Path]], Frames]
     min_count: int
     random_split: bool
     origin: Origin | None = None
+    access: str = ""
+    cut_valid: bool = False
+    layout: Layout | None = None
+    rows: Mapping[str, int] = field(default_factory=dict)
+    folder: str | None = None
 
 
 def card_text(name: str, card: Card) -> str:
@@ -52,15 +65,16 @@ def card_text(name: str, card: Card) -> str:
         f"- Label: `{card.label}`",
         f"- Fields ({len(card.fields)}): {_fields(card)}",
         f"- Splits: {card.splits}",
+        *([f"- Files: {card.access}"] if card.access else []),
         f"- Minimum count of a token: {card.min_count}",
         f"- Remarks: {card.remarks}",
         "- Checksums:",
     ]
-    return "\n".join([*lines, *(f"  - `{file}` {value}" for file, value in card.checksums.items())])
+    return "\n".join([*lines, *(f"  - `{file}` {value or 'not known'}" for file, value in card.checksums.items())])
 
 
 def card_table(cards: Mapping[str, Card]) -> pd.DataFrame:
-    """Return one row per data set: title, fields, splits, source, terms and remarks."""
+    """Return one row per data set: title, fields, splits, source, terms, remarks and files."""
     rows = [
         {
             "name": name,
@@ -70,6 +84,7 @@ def card_table(cards: Mapping[str, Card]) -> pd.DataFrame:
             "source": card.source,
             "terms": card.licence,
             "remarks": card.remarks,
+            "files": card.access or ("load_dataset fetches them." if card.origin else "They cannot be downloaded."),
         }
         for name, card in cards.items()
     ]
@@ -77,12 +92,12 @@ def card_table(cards: Mapping[str, Card]) -> pd.DataFrame:
 
 
 def _fields(card: Card) -> str:
-    return ", ".join(_field(field) for field in card.fields)
+    return ", ".join(_field(one) for one in card.fields)
 
 
-def _field(field: Field) -> str:
+def _field(one: Field) -> str:
     detail = {
-        "sequence": f" (sequence of at most {field.max_len})",
-        "numeric": f" (buckets: {field.buckets})",
+        "sequence": f" (sequence of at most {one.max_len})",
+        "numeric": f" (buckets: {one.buckets})",
     }
-    return field.name + detail.get(field.kind, "")
+    return one.name + detail.get(one.kind, "")

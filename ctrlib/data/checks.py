@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -15,12 +16,22 @@ from ctrlib.errors import DataError, nearest
 def check_frame(frame: pd.DataFrame, fields: Sequence[Field], label: str, where: str) -> None:
     """Raise DataError for an absent column, no rows, a label other than 0 or 1, or a missing number."""
     check_columns(frame, [label, *(field.name for field in fields)], where)
-    if not len(frame):
-        raise DataError(f"{where}: no rows. Training, validation and test each need at least one.")
+    check_count(len(frame), None, where)
     read_labels(frame[label], where)
     for field in fields:
         if field.kind == "numeric":
             read_numbers(frame[field.name], where)
+
+
+def check_count(rows: int, expected: int | None, where: str) -> None:
+    """Raise DataError for no rows, or for another number than is known."""
+    if not rows:
+        raise DataError(f"{where}: no rows. Training, validation and test each need at least one.")
+    if expected is not None and rows != expected:
+        raise DataError(
+            f"{where}: {rows:,} rows, and {expected:,} are expected. The file is cut short or another version: "
+            "fetch it again, or load it with load_table under a name of your own."
+        )
 
 
 def check_columns(frame: pd.DataFrame, names: Sequence[str], where: str) -> None:
@@ -36,37 +47,59 @@ def check_columns(frame: pd.DataFrame, names: Sequence[str], where: str) -> None
 
 def read_labels(cells: pd.Series, where: str) -> NDArray[np.float32]:
     """Return the labels (N,) as float32; DataError names the first row whose label is neither 0 nor 1."""
-    values = _to_numbers(cells)
-    wrong = np.flatnonzero((values != 0) & (values != 1))
+    values = to_numbers(cells)
+    wrong = wrong_labels(values)
     if wrong.size:
-        raise DataError(
-            f"{where}: label '{cells.name}' must be 0 or 1, but {_place(cells, wrong)}. "
-            "Map the labels to 0 and 1 first."
-        )
+        raise label_error(str(cells.name), _place(cells, wrong), where)
     return values.astype(np.float32)
 
 
 def read_numbers(cells: pd.Series, where: str) -> NDArray[np.float64]:
     """Return the numbers (N,) as float64; DataError counts the cells that are missing or not numbers."""
-    values = _to_numbers(cells)
-    wrong = np.flatnonzero(~np.isfinite(values))
+    values = to_numbers(cells)
+    wrong = wrong_numbers(values)
     if wrong.size:
-        raise DataError(
-            f"{where}: numeric field '{cells.name}' must hold finite numbers, but "
-            f"{_place(cells, wrong)}. Fill these cells, drop the rows, or declare the field as "
-            "categorical, where a missing cell is out-of-vocabulary."
-        )
+        raise number_error(str(cells.name), _place(cells, wrong), where)
     return values
 
 
-def _to_numbers(cells: pd.Series) -> NDArray[np.float64]:
+def wrong_labels(values: NDArray[np.float64]) -> NDArray[np.intp]:
+    """Return which of the values (N,) are no label."""
+    return np.flatnonzero((values != 0) & (values != 1))
+
+
+def wrong_numbers(values: NDArray[np.float64]) -> NDArray[np.intp]:
+    """Return which of the values (N,) are no finite number."""
+    return np.flatnonzero(~np.isfinite(values))
+
+
+def label_error(name: str, place: str, where: str) -> DataError:
+    """Return the error for a label that is neither 0 nor 1; `place` is what `place_of` says."""
+    return DataError(f"{where}: label '{name}' must be 0 or 1, but {place}. Map the labels to 0 and 1 first.")
+
+
+def number_error(name: str, place: str, where: str) -> DataError:
+    """Return the error for a cell of a numeric field that is missing or no number."""
+    return DataError(
+        f"{where}: numeric field '{name}' must hold finite numbers, but "
+        f"{place}. Fill these cells, drop the rows, or declare the field as "
+        "categorical, where a missing cell is out-of-vocabulary."
+    )
+
+
+def to_numbers(cells: pd.Series) -> NDArray[np.float64]:
+    """Return the cells (N,) as float64, NaN for one that is no number."""
     numbers: NDArray[np.float64] = pd.to_numeric(cells, errors="coerce").to_numpy(dtype=np.float64, na_value=np.nan)
     return numbers
 
 
 def _place(cells: pd.Series, wrong: NDArray[np.intp]) -> str:
-    """Say which row is the first wrong one (the index counts the rows of the file) and how many there are."""
-    cell = cells.iloc[wrong[0]]
+    # The index counts the rows of the file.
+    return place_of(cells.iloc[wrong[0]], int(cells.index[wrong[0]]), wrong.size)
+
+
+def place_of(cell: Any, row: int, count: int) -> str:
+    """Say which row is the first wrong one, counted from 0 in the file, what it holds, and how many there are."""
     shown = "an empty cell" if pd.isna(cell) or cell == "" else repr(cell)
-    rows = "1 such row" if wrong.size == 1 else f"{wrong.size} such rows"
-    return f"data row {int(cells.index[wrong[0]]) + 1} has {shown} ({rows})"
+    rows = "1 such row" if count == 1 else f"{count} such rows"
+    return f"data row {row + 1} has {shown} ({rows})"

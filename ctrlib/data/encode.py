@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -26,6 +27,7 @@ from ctrlib.errors import DataError
 
 Ids = NDArray[np.int32]
 Labels = NDArray[np.float32]
+Times = NDArray[np.integer[Any]]  # how often each of some texts was seen, (U,)
 Counts = dict[str, dict[str, int]]  # split -> field -> number
 
 
@@ -69,7 +71,7 @@ def encode(frames: Mapping[str, pd.DataFrame], fields: Sequence[Field], label: s
     sizes: list[int] = []
     for field in fields:
         columns = read_columns(field, frames)
-        vocabulary = build_vocabulary(field, columns["train"], min_count)
+        vocabulary = build_vocabulary(field, columns["train"].texts, columns["train"].counts, min_count)
         for split, column in columns.items():
             local, oov[split][field.name] = local_ids(field, column, vocabulary)
             parts[split].append(local + np.int32(sum(sizes)))  # local id -> row of the shared table
@@ -107,10 +109,13 @@ def text_column(cells: pd.Series) -> Column:
     return Column(texts, np.where(codes < 0, len(texts) - 1, codes))
 
 
-def build_vocabulary(field: Field, column: Column, min_count: int) -> dict[str, int]:
-    """Return token -> local id 1..K for the tokens of the training column seen at least `min_count` times."""
+def build_vocabulary(field: Field, texts: Sequence[str], times_seen: Times, min_count: int) -> dict[str, int]:
+    """Return token -> local id 1..K for the tokens seen at least `min_count` times in the training split.
+
+    texts: cells of the training split, with how often each was seen; a text may be listed more than once.
+    """
     counts: Counter[str] = Counter()
-    for text, times in zip(column.texts, column.counts, strict=True):
+    for text, times in zip(texts, times_seen, strict=True):
         for token in _tokens(field, text):
             counts[token] += int(times)
     kept = sorted(token for token, times in counts.items() if token and times >= min_count)

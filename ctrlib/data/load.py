@@ -2,32 +2,49 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pandas as pd
 
-from ctrlib.data import frappe, movielens
-from ctrlib.data.cards import Card, Frames, card_table, card_text
+from ctrlib.data import avazu, criteo, frappe, ipinyou, kkbox, movielens, tenrec
+from ctrlib.data.cards import Card, card_table, card_text
 from ctrlib.data.dataset import CTRDataset
-from ctrlib.data.files import cached_or_fetched_files, local_files
+from ctrlib.data.files import cached_or_fetched_files, local_files, sums_of
 from ctrlib.data.pipeline import Recipe, prepare
+from ctrlib.data.stream_encode import prepare_streamed
 from ctrlib.errors import unknown
 
-DATASETS: dict[str, Card] = {**movielens.CARDS, **frappe.CARDS}
+DATASETS: dict[str, Card] = {
+    **movielens.CARDS,
+    **frappe.CARDS,
+    **criteo.CARDS,
+    **avazu.CARDS,
+    **kkbox.CARDS,
+    **ipinyou.CARDS,
+    **tenrec.CARDS,
+}
 
 
 def load_dataset(
     name: str, *, min_count: int | None = None, split_seed: int = 2024, rows: int | None = None
 ) -> CTRDataset:
-    """Load one of `DATASETS` as ids and labels in memory.
+    """Load one of `DATASETS` as ids and labels; the ids of a large one are maps of files in the cache.
 
     min_count   tokens seen less often in the training split become out-of-vocabulary; default: the card's.
     split_seed  fixes the random split where none is published, and the subset that `rows` draws.
     rows        keep a random subset of so many raw training rows, and valid and test in proportion.
 
     Files are looked for in `$CTRLIB_DATA/NAME`, in the cache, and at the official source, and are verified
-    by checksum. Raises SettingError for an unknown name, DataError when the files cannot be had or used.
+    by checksum where one is known. Raises SettingError for an unknown name, DataError when the files cannot be
+    had or used.
     """
     card = _card(name)
     local = local_files(name, DATASETS)  # before the cache: a damaged folder is to be noticed
+
+    def files() -> dict[str, Path]:
+        return local or cached_or_fetched_files(name, card)
+
+    known = {file: value for file, value in card.checksums.items() if value}
     recipe = Recipe(
         name=name,
         fields=card.fields,
@@ -36,14 +53,14 @@ def load_dataset(
         rows=rows,
         min_count=card.min_count if min_count is None else min_count,
         random_split=card.random_split,
-        checksums=card.checksums,
+        checksums=known if len(known) == len(card.checksums) else known | sums_of(files()),
         where={},
+        cut_valid=card.cut_valid,
+        expected=card.rows,
     )
-
-    def read() -> Frames:
-        return card.read(local or cached_or_fetched_files(name, card))
-
-    return prepare(recipe, read)
+    if card.layout:
+        return prepare_streamed(recipe, card.layout, files)
+    return prepare(recipe, lambda: card.read(files()))
 
 
 def describe(name: str) -> str:

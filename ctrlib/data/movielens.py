@@ -1,4 +1,4 @@
-"""MovieLens-1M and -100K under the seven fields of paper A: is a rated movie liked?
+"""MovieLens-1M and -100K under the seven fields of paper A: is a rated movie liked? And the tags of paper B.
 
 Ratings of 3 are dropped and a rating above 3 is a click. The rule is inferred: the paper's 739,012 rows are
 the ratings of MovieLens-1M other than 3. The split 8:1:1 is drawn at random with `split_seed`.
@@ -13,8 +13,10 @@ from pathlib import Path
 
 import pandas as pd
 
+from ctrlib.data import hub
 from ctrlib.data.cards import Card, Frames
 from ctrlib.data.checks import check_columns, read_numbers
+from ctrlib.data.layout import Layout
 from ctrlib.data.origins import Archive, Wheel
 from ctrlib.data.read import parse, read_text
 from ctrlib.data.schema import Field
@@ -33,6 +35,8 @@ FIELDS_100K = (
     Field("release_year"),
     Field("genres", kind="sequence", max_len=5, splitter=" "),
 )
+FIELDS_LATEST = (Field("user_id"), Field("item_id"), Field("tag_id"))
+LAYOUT_LATEST = Layout(hub.SPLIT_FILES)
 
 
 def read_1m(files: Mapping[str, Path]) -> Frames:
@@ -154,5 +158,27 @@ CARDS = {
         read=read_1m,
         min_count=1,
         random_split=True,
+    ),
+    "movielenslatest_x1": Card(
+        title="MovieLens tags, published split 7:2:1",
+        source=f"GroupLens, MovieLens; tags indexed by Cheng et al. (2020); {hub.page('MovielensLatest_x1')}",
+        licence=LICENCE,
+        fields=FIELDS_LATEST,
+        label="label",
+        splits="published, 7:2:1: 1,404,801 / 401,372 / 200,686 rows",
+        checksums={
+            "train.csv": "md5:efc8bceeaa0e895d566470fc99f3f271",
+            "valid.csv": "md5:e1930223a5026e910ed5a48687de8af1",
+            "test.csv": "md5:54e8c6baff2e059fe067fb9b69e692d0",
+        },
+        remarks=(
+            f"The loader was tested on generated files of this form. {hub.UNSEEN} The label says whether a user gave a "
+            "film this tag; two sampled negatives stand beside each of 668,953 positives."
+        ),
+        read=LAYOUT_LATEST.read,
+        min_count=1,
+        random_split=False,
+        origin=hub.archive("MovielensLatest_x1"),
+        access=hub.access("MovielensLatest_x1"),
     ),
 }

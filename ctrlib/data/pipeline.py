@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 
 from ctrlib.data import cache
 from ctrlib.data.cards import Frames
-from ctrlib.data.checks import check_frame
+from ctrlib.data.checks import check_count, check_frame
 from ctrlib.data.dataset import CTRDataset, Split, fingerprint
 from ctrlib.data.encode import encode
 from ctrlib.data.schema import Field
-from ctrlib.data.splits import random_split, subset
+from ctrlib.data.splits import cut_valid, random_split, subset
 from ctrlib.errors import SettingError
 
 
@@ -24,6 +24,8 @@ class Recipe:
 
     checksums  file name -> checksum; without any the arrays are not cached
     where      table ("train", "valid", "test" or "all") -> its name in error messages
+    cut_valid  True when there is no validation table, and a tenth of the training table becomes one
+    expected   table -> the rows that it must have
     """
 
     name: str
@@ -35,6 +37,8 @@ class Recipe:
     random_split: bool
     checksums: Mapping[str, str]
     where: Mapping[str, str]
+    cut_valid: bool = False
+    expected: Mapping[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         _check_whole("min_count", self.min_count, 1)
@@ -45,12 +49,16 @@ class Recipe:
     @property
     def settings(self) -> dict[str, Any]:
         """The settings that the fingerprint covers; a seed that decides nothing is left out."""
-        used = self.random_split or self.rows is not None
+        used = self.random_split or self.cut_valid or self.rows is not None
         return {
             "min_count": self.min_count,
             "rows": self.rows,
             "split_seed": self.split_seed if used else None,
         }
+
+    def place(self, table: str) -> str:
+        """Return what error messages call a table."""
+        return self.where.get(table, f"{self.name}, {table} split")
 
 
 def prepare(recipe: Recipe, read: Callable[[], Frames]) -> CTRDataset:
@@ -67,9 +75,12 @@ def prepare(recipe: Recipe, read: Callable[[], Frames]) -> CTRDataset:
 
 def _encoded(recipe: Recipe, frames: Frames) -> CTRDataset:
     for table, frame in frames.items():
-        check_frame(frame, recipe.fields, recipe.label, recipe.where.get(table, f"{recipe.name}, {table} split"))
+        check_frame(frame, recipe.fields, recipe.label, recipe.place(table))
+        check_count(len(frame), recipe.expected.get(table), recipe.place(table))
     if recipe.random_split:
         frames = random_split(frames["all"], recipe.split_seed, recipe.where.get("all", recipe.name))
+    if recipe.cut_valid:
+        frames = cut_valid(frames, recipe.split_seed, recipe.place("train"))
     if recipe.rows is not None:
         frames = subset(frames, recipe.rows, recipe.split_seed)
     encoded = encode(frames, recipe.fields, recipe.label, recipe.min_count)

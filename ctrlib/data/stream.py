@@ -72,6 +72,22 @@ def write_streamed(
     _write(folder, name, schema, chunks, dict(notes), lambda arrays: fingerprint(name, settings, schema, arrays))
 
 
+def finish_streamed(
+    part: Path, folder: Path, name: str, schema: Schema, settings: Mapping[str, Any], notes: Mapping[str, Any]
+) -> None:
+    """Make `folder` of the folder `part`, whose splits `write_split` wrote; it takes its name when all is complete.
+
+    Raises DataError when that cannot be done.
+    """
+    parts = {split: open_split(part / split) for split in SPLITS}
+    mark = fingerprint(name, settings, schema, {s: (one.ids.numpy(), one.labels.numpy()) for s, one in parts.items()})
+    try:
+        _write_about(part, name, schema, mark, dict(notes), {split: len(one) for split, one in parts.items()})
+        os.rename(part, folder)
+    except OSError as error:
+        raise DataError(f"{folder} could not be written ({error}). Free some space, then start again.") from error
+
+
 def open_streamed(folder: Path) -> CTRDataset:
     """Open a folder that `save_streamed` or `write_streamed` wrote; its splits are `StreamedSplit`s.
 
@@ -142,8 +158,14 @@ def _write(
         if not isinstance(mark, str):
             parts = {split: open_split(scratch / split) for split in SPLITS}
             mark = mark({split: (part.ids.numpy(), part.labels.numpy()) for split, part in parts.items()})
-        about = {"name": name, "schema": schema.to_dict(), "fingerprint": mark, "notes": notes, "rows": rows}
-        (scratch / "about.json").write_text(json.dumps(about, indent=1) + "\n", encoding="utf8")
+        _write_about(scratch, name, schema, mark, notes, rows)
+
+
+def _write_about(
+    folder: Path, name: str, schema: Schema, mark: str, notes: dict[str, Any], rows: dict[str, int]
+) -> None:
+    about = {"name": name, "schema": schema.to_dict(), "fingerprint": mark, "notes": notes, "rows": rows}
+    (folder / "about.json").write_text(json.dumps(about, indent=1) + "\n", encoding="utf8")
 
 
 def _write_arrays(folder: Path, chunks: Iterable[Chunk]) -> int:
