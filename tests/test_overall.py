@@ -70,6 +70,8 @@ def test_settings_come_from_where_the_table_says(stored_records: None) -> None:
     search = overall.strength_search("ml-100k", ["FM"])
     assert [run.protocol.embedding_regularizer for run in search.runs] == list(overall.STRENGTHS)
     assert {run.seed for run in search.runs} == {0}, "no result has seed 0"
+    with pytest.raises(SettingError, match="system without a search 'DS-MLP'"):
+        overall.strength_search("ml-100k", ["DS-MLP"])
 
 
 def test_runs_of_other_chapters_are_used_again(stored_records: None) -> None:

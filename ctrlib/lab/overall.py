@@ -56,7 +56,10 @@ def strength_search(dataset: str, names: Iterable[str] | None = None) -> Grid:
     grid = Grid(EXPERIMENT)
     if dataset in LISTED:
         return grid
-    for name in names if names is not None else _untuned(dataset):
+    without = _untuned(dataset)
+    for name in without if names is None else names:
+        if name not in without:
+            raise unknown("system without a search", name, without)
         for strength in STRENGTHS:
             grid.runs.append(_run(dataset, SEARCH + name, _listed(dataset, name, strength), 0))
     return grid
