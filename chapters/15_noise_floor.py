@@ -99,8 +99,8 @@ views.waiting(RECORDED, shown)
 # %% [markdown]
 # ## Where the spread comes from
 #
-# The standard deviation of test AUC over the runs of a cell, with its 95 % interval. Ten runs tell a standard deviation only
-# to within a factor of about two, hence the long lines.
+# The standard deviation of test AUC over the runs of a cell, with its 95 % interval. So few runs tell a standard
+# deviation only to within a factor of two or three, hence the long lines.
 
 # %% tags=["hide-input"]
 SPREAD_COLUMNS = {
@@ -273,7 +273,7 @@ views.show(figure, "Follow 0.1 points, the difference that the field calls signi
 # ## The papers' margins
 #
 # What each paper's own method leads the best other row of its overall table by. Beside it the spread of one run on those data
-# in the open benchmark, where it has one. *Margin in sd* divides by the standard deviation of a difference of two runs. The
+# in the open benchmark, where it has one. *In sd* divides by the standard deviation of a difference of two runs. The
 # last column is the number of seeds that would show a true difference of that size.
 #
 # The papers' data are split or encoded in other ways than the benchmark's (Criteo_x4 against Criteo_x1), so take the
@@ -284,16 +284,16 @@ MARGIN_COLUMNS = {
     "method": ("method", ""),
     "data": ("data", ""),
     "best_other": ("best other", ""),
-    "gain": ("lead, points of AUC", "+.2f"),
-    "logloss_gain": ("lead, logloss", "+.4f"),
-    "sd": ("sd of one run, points", ".3f"),
-    "ratio": ("margin in sd", ".1f"),
-    "seeds": ("seeds to show it", ""),
+    "gain": ("lead, AUC %", "+.2f"),
+    "logloss_gain": ("logloss", "+.4f"),
+    "sd": ("sd, AUC %", ".3f"),
+    "ratio": ("in sd", ".1f"),
+    "seeds": ("seeds", ""),
 }
 leads = margins()
 leads["ratio"] = leads["gain"] / (np.sqrt(2) * leads["sd"])
 leads["seeds"] = [
-    in_words(seeds_needed(gain, np.sqrt(2) * sd)) if np.isfinite(sd) else "no spread known"
+    in_words(seeds_needed(gain, np.sqrt(2) * sd)) if np.isfinite(sd) else "unknown"
     for gain, sd in zip(leads["gain"], leads["sd"], strict=True)
 ]
 leads[["gain", "sd"]] *= 100
