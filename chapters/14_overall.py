@@ -67,15 +67,17 @@ from ctrlib.lab.tables import papers_table
 # | first and second order | LR, FM, FwFM, FmFM, AFM |
 # | an MLP and little else | DNN, PNN, Wide & Deep, DLRM |
 # | an MLP beside explicit interactions | DeepFM, DCN, DCNv2, GDCN, EDCN, xDeepFM, AutoInt+, AFN+, FiBiNET, MaskNet |
-# | explicit interactions alone | AutoInt, AFN, FiGNN, EulerNet, RFM, ECN, WuKong |
+# | layers of interactions | AutoInt, AFN, FiGNN, EulerNet, RFM, ECN, WuKong, SFG |
 # | two networks or more | FinalMLP, FINAL, FCN, DS-MLP, ECKD |
-# | a loss of its own | CL4CTR, SFG, QNN-alpha |
+# | one network and a loss of its own | CL4CTR, QNN-alpha |
 #
 # **Settings.** On Frappe every system has the settings of the open benchmark's leaderboard {cite:p}`zhu2022bars`, or its authors'
-# where it is not listed. On MovieLens-100K the eight systems of the DS-MLP chapters were searched with twelve random settings
+# where it is not listed. On MovieLens-100K the eight systems of the DS-MLP chapters have a search of twelve random settings
 # each. The others keep their leaderboard settings, and five runs choose their L2 strength on validation. The column *settings*
 # tells which. ECKD {cite:p}`zhu2020eckd` is the leaderboard's DNN, taught by our AutoInt+, DCNv2 and xDeepFM of the same seed; its
 # distillation's weight and temperature are ours, and on MovieLens-100K its L2 strength is that of the searched MLP.
+#
+# The grid has five seeds. What is recorded so far can be less: a table shows the systems that have run, and with how many seeds.
 #
 # That is not equal effort. A system that looks weak on MovieLens-100K may only be tuned for Frappe.
 
@@ -226,8 +228,8 @@ if not boards:
 # A system on the upper left edge is not beaten by a smaller or faster one. Parameters count the embedding table, which most
 # systems share up to small parts on one data set.
 #
-# The time is that of a training step on a batch of 4,096 rows of Frappe at the settings of the table, all systems measured on one
-# quiet processor ({doc}`/chapters/16_speed` tells how).
+# The time is that of a training step on a batch of 4,096 rows of Frappe at the settings of the table, each system in a process
+# of its own on the same processor ({doc}`/chapters/16_speed` tells how).
 
 # %% tags=["hide-input"]
 STEP_COLUMNS = {

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 import pytest
 
+from ctrlib.data import DATASETS, Schema
 from ctrlib.errors import RecordError, SettingError
 from ctrlib.lab import dual_stream, overall
 from ctrlib.lab.dual_stream import Tuned, base_protocol
 from ctrlib.lab.leaderboard import FRAPPE
-from ctrlib.models import MODELS
+from ctrlib.lab.tables import papers_table
+from ctrlib.models import MODELS, build_model
 from ctrlib.models.base import checked
 from ctrlib.paths import root
 
@@ -24,6 +28,29 @@ def test_every_system_of_the_roster_can_be_built_at_its_settings() -> None:
     for name, listing in FRAPPE.items():
         assert listing.model in MODELS, name
         checked(MODELS[listing.model].settings, listing.model, listing.settings)
+
+
+# Ids of each field in the logs of the benchmark's version 1; version 2 has one more in each.
+IDS = {"user": 955, "item": 4083, "daytime": 8, "weekday": 8, "isweekend": 3}
+IDS |= {"homework": 4, "cost": 3, "weather": 10, "country": 81, "city": 234}
+VERSION_2 = ("FinalMLP", "FINAL")
+# What version 1 counts besides: the MLP of DNN a second time; the bias of DeepFM's first-order term is not there yet.
+ALSO_COUNTED = {"DNN": 364_001, "DeepFM": -1}
+
+
+@pytest.mark.parametrize("row", papers_table("bars_frappe_x1").to_dict("records"), ids=lambda row: row["model"])
+def test_settings_are_those_of_the_logged_run(row: dict[str, Any]) -> None:
+    listing = FRAPPE[row["model"]]
+    assert listing.source == "board" and listing.strength == row["embedding_regularizer"]
+    fields = DATASETS["frappe_x1"].fields
+    sizes = tuple(IDS[field.name] + (row["model"] in VERSION_2) for field in fields)
+    model = build_model(listing.model, Schema(fields, sizes), embedding_dim=10, **listing.settings)
+    assert model.num_parameters + ALSO_COUNTED.get(row["model"], 0) == row["parameters"]
+
+
+def test_what_is_not_on_the_board_is_not_said_to_be() -> None:
+    listed = set(papers_table("bars_frappe_x1")["model"])
+    assert {name for name, listing in FRAPPE.items() if listing.source == "board"} == listed
 
 
 def frame(values: dict[str, list[float]]) -> pd.DataFrame:
