@@ -40,6 +40,7 @@ from ctrlib import views
 from ctrlib.bench import tables as speed
 from ctrlib.figures import figure_table, intervals, scatter
 from ctrlib.lab import Grid, run_anew, run_grid
+from ctrlib.lab.dual_stream import student_search, teacher_search
 from ctrlib.lab.experiments import experiment_records, experiment_runs
 from ctrlib.lab.leaderboard import DATASETS as LISTED
 from ctrlib.lab.overall import (
@@ -94,6 +95,8 @@ plan = views.plan(profile, PLANS, device=device)
 # %%
 if profile == "paper":
     for name in [dataset] if dataset else RECORDED[1:]:
+        run_grid(teacher_search(name), device=device)
+        run_grid(student_search(name), device=device)
         run_grid(strength_search(name), device=device)
         run_grid(overall_grid(name), device=device)
 

@@ -36,8 +36,9 @@ from IPython.display import Markdown, display
 from ctrlib import views
 from ctrlib.figures import figure_table, intervals, scatter
 from ctrlib.lab import Grid, run_anew, run_grid
+from ctrlib.lab.dual_stream import teacher_search
 from ctrlib.lab.experiments import EXPERIMENTS, experiment_records, experiment_runs, measured_on
-from ctrlib.lab.headline import LOGS
+from ctrlib.lab.headline import LOGS, headline_search
 from ctrlib.lab.noise import (
     EXPERIMENT,
     MOST_SEEDS,
@@ -88,6 +89,8 @@ plan = views.plan(profile, PLANS, device=device)
 # %%
 if profile == "paper":
     for name in [dataset] if dataset else RECORDED:
+        run_grid(teacher_search(name, SYSTEMS[:2]), device=device)
+        run_grid(headline_search(name), device=device)
         run_grid(noise_grid(name), device=device)
 
 # %% tags=["hide-input"]

@@ -85,9 +85,7 @@ def _of_one_kind(runs: pd.DataFrame) -> pd.DataFrame:
     names = ["model", "fingerprint", *(c for c in runs.columns if c.startswith(("settings.", "protocol.")))]
     one_split = ~runs["vary"].map({name: split for name, (*_, split) in VARIED.items()}).astype(bool)
     compared = runs.assign(fingerprint=runs["fingerprint"].where(one_split))
-    varied = (
-        compared.groupby("label")[names].nunique().gt(1)
-    )  # what older records or other splits lack is no difference
+    varied = compared.groupby("label")[names].nunique().gt(1)  # what a record lacks is no difference
     for label, row in varied[varied.any(axis=1)].iterrows():
         raise RecordError(
             f"The runs of '{label}' differ in {', '.join(row.index[row])}. Move those that are not wanted away, or "
