@@ -2,42 +2,33 @@
 
 from __future__ import annotations
 
-import json
 import re
 import shutil
-import subprocess
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from tempfile import TemporaryDirectory
+
+from playwright.sync_api import Browser, Page, TimeoutError, sync_playwright
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "/usr/bin/chromium")
-QUIET = (
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--disable-dev-shm-usage",
-    "--hide-scrollbars",
-    "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
-)
+OFFLINE = "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"
+# A page is ready when each of its figures and tables is drawn or has said why it cannot be.
+READY = """() => document.readyState === "complete"
+  && !document.querySelector(".ctr-figure:not([data-drawn]), .ctr-table:not([data-ready])")"""
+PATIENCE = 120  # seconds; a busy computer may need many, and a page that is ready ends the wait
 
 
-@dataclass(frozen=True)
+@dataclass
 class Visit:
-    """What a page looks like after its scripts ran: its elements, console lines and addresses asked for."""
+    """What a page looks like after its scripts ran: its elements, complaints and addresses asked for."""
 
-    dom: str
-    console: list[str]
-    requests: list[str]
+    dom: str = ""
+    complaints: list[str] = field(default_factory=list)
+    requests: list[str] = field(default_factory=list)
 
     @property
     def outside(self) -> list[str]:
@@ -49,6 +40,19 @@ class Visit:
 def find_browser() -> str | None:
     """Return the path of a Chromium, or None where there is none."""
     return next((path for name in NAMES if (path := shutil.which(name))), None)
+
+
+@contextmanager
+def start(path: str) -> Iterator[Browser]:
+    """Start the Chromium at `path`, without a window and with no way to the network."""
+    with sync_playwright() as playwright:
+        running = playwright.chromium.launch(
+            executable_path=path, args=[OFFLINE, "--disable-dev-shm-usage"], chromium_sandbox=False
+        )
+        try:
+            yield running
+        finally:
+            running.close()
 
 
 @contextmanager
@@ -70,50 +74,32 @@ def serve(folder: Path) -> Iterator[str]:
         thread.join()
 
 
-def visit(browser: str, address: str, *, dark: bool = False, seconds: int = 20, height: int = 40000) -> Visit:
-    """Open `address` in a window that shows the whole page; `seconds` is how long its clock runs."""
-    with TemporaryDirectory(prefix="browser-") as scratch:
-        log = Path(scratch) / "net.json"
-        done = _run(
-            browser,
-            scratch,
-            dark,
-            height,
-            f"--log-net-log={log}",
-            "--enable-logging=stderr",
-            "--dump-dom",
-            f"--virtual-time-budget={seconds * 1000}",
-            address,
-        )
-        requests = _requested(log.read_text(encoding="utf-8", errors="replace"))
-    return Visit(done.stdout, re.findall(r":CONSOLE[^\]]*\] (.*)", done.stderr), requests)
+@contextmanager
+def opened(
+    running: Browser, address: str, *, dark: bool = False, width: int = 1400, height: int = 40000
+) -> Iterator[tuple[Page, Visit]]:
+    """Open `address` in a window that shows the whole page; yield the page, once it is ready, and the visit so far."""
+    seen = Visit()
+    page = running.new_page(
+        viewport={"width": width, "height": height}, color_scheme="dark" if dark else "light", reduced_motion="reduce"
+    )
+    page.set_default_timeout(PATIENCE * 1000)
+    page.on("request", lambda request: seen.requests.append(request.url))
+    page.on("pageerror", lambda error: seen.complaints.append(str(error)))
+    page.on("console", lambda line: seen.complaints.append(line.text) if line.type == "error" else None)
+    try:
+        page.goto(address)
+        try:
+            page.wait_for_function(READY)
+        except TimeoutError:
+            seen.complaints.append(f"not drawn after {PATIENCE} s")
+        yield page, seen
+    finally:
+        page.close()
 
 
-def screenshot(browser: str, address: str, target: Path, *, dark: bool = False, height: int = 3000) -> None:
-    """Write a picture of the page, `height` pixels from its top, to `target`."""
-    with TemporaryDirectory(prefix="browser-") as scratch:
-        _run(browser, scratch, dark, height, f"--screenshot={target}", "--virtual-time-budget=20000", address)
-
-
-def _run(browser: str, scratch: str, dark: bool, height: int, *options: str) -> subprocess.CompletedProcess[str]:
-    command = [
-        browser,
-        *QUIET,
-        f"--user-data-dir={scratch}/profile",
-        f"--window-size=1400,{height}",
-        f"--blink-settings=preferredColorScheme={0 if dark else 1}",
-        *options,
-    ]
-    return subprocess.run(command, capture_output=True, text=True, timeout=180, check=True)
-
-
-def _requested(net_log: str) -> list[str]:
-    """Return the addresses that the page asked for; what the browser does itself has no initiator.
-
-    The log has one event a line and may end in mid-sentence, so it is not parsed as a whole.
-    """
-    found = set()
-    for line in net_log.splitlines():
-        if '"initiator":"http' in line and '"url":"' in line:
-            found.add(json.loads(line.rstrip(","))["params"]["url"])
-    return sorted(found)
+def visit(running: Browser, address: str, *, dark: bool = False) -> Visit:
+    """Open `address` and return what is there once the page is ready."""
+    with opened(running, address, dark=dark) as (page, seen):
+        seen.dom = page.content()
+    return seen

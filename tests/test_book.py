@@ -15,6 +15,7 @@ import jupytext
 import nbformat
 import papermill
 import pytest
+from playwright.sync_api import Browser
 
 from ctrlib import book, pages
 from ctrlib.errors import CtrlibError, SettingError
@@ -278,25 +279,27 @@ def test_draft_of_one_page_reuses_the_others(tiny_book: Path, capfd: pytest.Capt
 # ---- in a browser ----------------------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def chromium() -> str:
-    return browser.find_browser() or pytest.skip("no Chromium found; on Debian: apt-get install chromium")
+@pytest.fixture
+def chromium() -> Iterator[Browser]:
+    path = browser.find_browser() or pytest.skip("no Chromium found; on Debian: apt-get install chromium")
+    with browser.start(path) as running:
+        yield running
 
 
-def looked_at(chromium: str, html: Path, page: str, dark: bool) -> browser.Visit:
+def looked_at(chromium: Browser, html: Path, page: str, dark: bool) -> browser.Visit:
     """Visit a page and check what holds for every page of the book."""
     with browser.serve(html) as address:
         seen = browser.visit(chromium, f"{address}/{page}", dark=dark)
     assert f'data-theme="{"dark" if dark else "light"}"' in seen.dom
     assert seen.outside == []
-    assert [line for line in seen.console if re.search(r"Uncaught|Error|Failed|Refused|not defined", line)] == []
+    assert seen.complaints == []
     assert seen.dom.count('class="ctr-figure"') == seen.dom.count('data-drawn="yes"')
     assert seen.dom.count('class="ctr-table"') == seen.dom.count('data-ready="yes"')
     return seen
 
 
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
-def test_figures_draw_and_tables_sort_and_filter(chromium: str, tiny_book: Path, dark: bool) -> None:
+def test_figures_draw_and_tables_sort_and_filter(chromium: Browser, tiny_book: Path, dark: bool) -> None:
     seen = looked_at(chromium, tiny_book, "chapters/01_tiny.html", dark)
     assert seen.dom.count('data-drawn="yes"') == 2
     assert ("rgb(206, 214, 221)" in seen.dom) == dark  # the ink of the dark mode
@@ -308,7 +311,7 @@ def test_figures_draw_and_tables_sort_and_filter(chromium: str, tiny_book: Path,
 
 @pytest.mark.skipif(not BUILT.exists(), reason="the book is not built; run make book first")
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
-def test_built_book_draws(chromium: str, dark: bool) -> None:
+def test_built_book_draws(chromium: Browser, dark: bool) -> None:
     found = [page for folder in ("book", "chapters") for page in sorted((BUILT / folder).glob("*.html"))]
     visits = [looked_at(chromium, BUILT, page.relative_to(BUILT).as_posix(), dark) for page in found]
     assert sum(seen.dom.count('data-drawn="yes"') for seen in visits) > 0
