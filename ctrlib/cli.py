@@ -13,6 +13,7 @@ from typing import Any
 from ctrlib.errors import CtrlibError, RecordError, SettingError, unknown
 
 PROFILES = ("smoke", "quick", "paper")
+STARTS = "weights to start from: those of the stage before for DS-MLP, those of every teacher for ECKD"
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -48,7 +49,7 @@ def parser() -> argparse.ArgumentParser:
     fit.add_argument("--seed", type=int, default=1)
     fit.add_argument("--device", default="cpu")
     fit.add_argument("--set", nargs="*", default=[], metavar="NAME=VALUE", help="model settings")
-    fit.add_argument("--start", type=Path, metavar="FILE", help="weights that a stage of DS-MLP starts from")
+    fit.add_argument("--start", type=Path, nargs="+", default=[], metavar="FILE", help=STARTS)
     fit.add_argument("--save", type=Path, metavar="FILE", help="leave the weights here; a run cut off goes on")
     fit.add_argument("--protocol", nargs="*", default=[], metavar="NAME=VALUE", help="protocol settings")
     fit.set_defaults(command=run_fit)
@@ -137,7 +138,7 @@ def run_data(options: argparse.Namespace) -> int:
 def run_fit(options: argparse.Namespace) -> int:
     """Train one model and print its epochs and scores."""
     from ctrlib.data import load_dataset, load_table
-    from ctrlib.ds_mlp import next_settings
+    from ctrlib import ds_mlp, eckd
     from ctrlib.models import build_model
     from ctrlib.train import NUMERICS, Protocol, fit, read_weights, save_weights
 
@@ -150,13 +151,17 @@ def run_fit(options: argparse.Namespace) -> int:
         data = load_table(options.table, label=options.label, fields=fields, min_count=protocol.min_count)
     else:
         data = load_dataset(options.dataset, min_count=protocol.min_count)
-    origin = read_weights(options.start, data) if options.start else None
+    origins = [read_weights(path, data) for path in options.start]
     values = {"embedding_dim": protocol.embedding_dim}
-    if origin and options.model == "DS-MLP":
-        values |= next_settings(origin)
+    if origins and options.model == eckd.NAME:
+        values |= eckd.next_settings(origins)
+    elif len(origins) > 1:
+        raise SettingError(f"{options.model} starts from one file; only {eckd.NAME} learns from several teachers.")
+    elif origins and options.model == "DS-MLP":
+        values |= ds_mlp.next_settings(origins[0])
     values |= settings(options.set)
     model = build_model(options.model, data.schema, seed=options.seed, **values)
-    if origin:
+    for origin in origins:
         model.start_from(origin)
     print(f"{options.model} on {data.name}: {model.num_parameters:,} parameters", flush=True)
 
@@ -168,10 +173,11 @@ def run_fit(options: argparse.Namespace) -> int:
         )
 
     checkpoint, identity = None, {}
+    start = ", ".join(map(str, options.start)) or None
     if options.save:
         checkpoint = options.save.with_name(f"{options.save.name}.checkpoint")
         identity = {"model": options.model, "settings": values, "protocol": protocol.to_dict(), "seed": options.seed}
-        identity |= {"start": str(options.start), "fingerprint": data.fingerprint, "numerics": NUMERICS}
+        identity |= {"start": str(start), "fingerprint": data.fingerprint, "numerics": NUMERICS}
     result = fit(
         model,
         data,
@@ -184,7 +190,7 @@ def run_fit(options: argparse.Namespace) -> int:
     )
     if checkpoint:
         about = {"seed": options.seed, "valid": result.valid.to_dict(), "test": result.test.to_dict()}
-        save_weights(options.save, model, data, parent=str(options.start) if options.start else None, **about)
+        save_weights(options.save, model, data, parent=start, **about)
         checkpoint.unlink(missing_ok=True)
         print(f"weights in {options.save}")
     print(f"best epoch {result.best_epoch}: test AUC {result.test.auc:.4f}, logloss {result.test.logloss:.4f}")

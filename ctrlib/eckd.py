@@ -17,7 +17,7 @@ The paper's other way to teach, regression on hidden states, is not offered.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -177,6 +177,11 @@ class ECKD(DNN):
             )
         self.teacher(fitting[0]).load_state_dict(origin.tensors)
         self.filled.add(fitting[0])
+
+
+def next_settings(origins: Sequence[Origin]) -> dict[str, Any]:
+    """Return the settings that an ECKD needs to learn from these weights; all others are free."""
+    return {"teachers": tuple((origin.model, origin.settings) for origin in origins)}
 
 
 def build(name: str, schema: Schema, settings: ECKDSettings) -> ECKD:

@@ -7,12 +7,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 from ctrlib.cli import main, settings
 from ctrlib.data import load_table
 from ctrlib.errors import SettingError
 from ctrlib.models import build_model
-from ctrlib.train import start_from
+from ctrlib.train import load_model, start_from
 
 
 @pytest.fixture
@@ -48,6 +49,24 @@ def test_three_stages_of_ds_mlp(clicks: Path, tmp_path: Path, capsys: pytest.Cap
     assert "already aligned" in capsys.readouterr().err
     assert main(["fit", "DS-MLP", *common, "--start", str(tmp_path / "none.safetensors")]) == 1
     assert "There are no weights at" in capsys.readouterr().err
+
+
+def test_eckd_learns_from_all_files_given(clicks: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    common = ["--table", str(clicks), "--label", "clicked", "--fields", "shop,hour", "--preset", "bars"]
+    common += ["--protocol", "max_epochs=2", "batch_size=50"]
+    dnn, crossed, both = (str(tmp_path / f"{name}.safetensors") for name in ("dnn", "crossed", "both"))
+    small = ["--set", "hidden_units=(8,)"]
+    assert main(["fit", "DNN", *common, "--save", dnn, *small]) == 0
+    assert main(["fit", "DCNv2", *common, "--save", crossed, *small]) == 0
+    assert main(["fit", "ECKD", *common, "--start", dnn, crossed, "--save", both, *small]) == 0
+    data = load_table(clicks, label="clicked", fields=["shop", "hour"], min_count=1)
+    learned = load_model(Path(both), data)
+    assert [name for name, _ in learned.settings.teachers] == ["DNN", "DCNv2"]
+    ids = torch.as_tensor(data.test.ids[:7])
+    for path, teacher in zip((dnn, crossed), learned.teachers, strict=True):
+        assert torch.equal(teacher(ids), load_model(Path(path), data)(ids))
+    assert main(["fit", "DNN", *common, "--start", dnn, crossed]) == 1
+    assert "only ECKD learns from several" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
