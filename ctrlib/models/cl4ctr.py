@@ -139,7 +139,7 @@ class CL4CTR(DeepFM):
     distance of two features of one field, $\mathcal L_{uni}$ the mean cosine of two features of different fields.
 
     Structure: ids -> (first order | embedding -> (inner products | MLP | random mask [twice] -> encoder -> contrastive
-    loss | alignment loss | uniformity loss)) -> sum -> logit
+    loss | embedding loss)) -> sum -> logit
 
     Parameters: those of the base model, the encoder's, and $2(dD + D)$ for the projections.
 
