@@ -20,9 +20,10 @@ ORDER = [
     ["ds_mlp", "eckd"],
     ["train", "plane"],
     ["lab"],
-    ["figures"],
+    ["figures", "diagrams"],
     ["views", "pages"],
     ["book", "bench"],
+    ["gallery"],
     ["cli"],
 ]
 RANK = {room: rank for rank, rooms in enumerate(ORDER) for room in rooms}
