@@ -153,12 +153,7 @@ for system in SYSTEMS.values():
 # %%
 def trained(name, seed):
     """One system with one seed, trained."""
-    return (
-        SYSTEMS[name]
-        .__class__(**SYSTEMS[name].get_params())
-        .set_params(random_state=seed)
-        .fit(X_train, y_train)
-    )
+    return clone(SYSTEMS[name]).set_params(random_state=seed).fit(X_train, y_train)
 
 
 fitted = {(name, seed): trained(name, seed) for name in SYSTEMS for seed in plan["seeds"]}

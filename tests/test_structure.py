@@ -12,7 +12,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "ctrlib"
 ORDER = [
-    ["errors", "paths", "seeds"],
+    ["errors", "paths", "seeds", "colab"],
     ["data"],
     ["layers"],
     ["neurons", "khatri_rao", "losses"],
