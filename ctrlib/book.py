@@ -60,12 +60,13 @@ def build(profile: str = "quick", only: list[str] | None = None, out: Path | Non
 def pair() -> list[Path]:
     """Write the paired notebook of every executed page, without outputs; return the files that changed.
 
-    The text is the source: what was changed in the notebook alone is replaced.
+    The text is the source: what was changed in the notebook alone is replaced. Where the repository's address is
+    known, each notebook begins with a cell that sets up Google Colab.
     """
     require_tools()
-    changed = []
+    changed, where = [], repository()
     for source in sources().values():
-        text, target = paired(source), source.with_suffix(".ipynb")
+        text, target = paired(source, **where), source.with_suffix(".ipynb")
         if not target.exists() or target.read_text(encoding="utf-8") != text:
             target.write_text(text, encoding="utf-8")
             changed.append(target)
@@ -258,20 +259,32 @@ def _add_scripts(assets: Path) -> None:
 
 
 def configuration() -> dict[str, Any]:
-    """Return the book's configuration, without the repository's buttons where its address is unknown.
-
-    The address is `CTRLIB_REPOSITORY`, else the git remote `origin` if that is on GitHub, so that a fork
-    links to itself.
-    """
-    import yaml
-
-    config: dict[str, Any] = yaml.safe_load((root() / "_config.yml").read_text(encoding="utf-8"))
-    if address := os.environ.get("CTRLIB_REPOSITORY") or _origin():
-        config["repository"] = {"url": address, "branch": "main"} | config.get("repository", {})
+    """Return the book's configuration, without the repository's buttons where its address is unknown."""
+    config = _settings()
+    if where := repository():
+        config["repository"] = config.get("repository", {}) | {"url": where["address"], "branch": where["branch"]}
         return config
     config.pop("launch_buttons", None)
     html = config.get("html", {})
     config["html"] = {key: value for key, value in html.items() if not key.startswith("use_")}
+    return config
+
+
+def repository() -> dict[str, str]:
+    """Return the repository's `address` and `branch`, for buttons and for Google Colab; empty where it has none.
+
+    The address is `CTRLIB_REPOSITORY`, else `repository: url:` in `_config.yml`, else the git remote `origin` if that
+    is on GitHub, so that a fork without either links to itself.
+    """
+    told = _settings().get("repository", {})
+    address = os.environ.get("CTRLIB_REPOSITORY") or told.get("url") or _origin()
+    return {"address": str(address).rstrip("/"), "branch": told.get("branch", "main")} if address else {}
+
+
+def _settings() -> dict[str, Any]:
+    import yaml
+
+    config: dict[str, Any] = yaml.safe_load((root() / "_config.yml").read_text(encoding="utf-8"))
     return config
 
 

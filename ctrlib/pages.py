@@ -12,6 +12,8 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
+from ctrlib import colab
+
 Notebook = Any  # nbformat brings no types
 PLOTLY = "application/vnd.plotly.v1+json"
 INJECTED = "injected-parameters"  # papermill's tag
@@ -54,11 +56,19 @@ OUTSIDE_STYLE = re.compile(r"(?:url\(|@import)\s*[\"']?\s*(?:https?:)?//[^\s\"')
 LIVE_CODE = re.compile(r"<script>const THEBE_JS_URL.*?</script>|<script[^>]*sphinx-thebe\.js[^>]*></script>", re.DOTALL)
 
 
-def paired(source: Path) -> str:
-    """Return the paired notebook of `source` as text: the same input gives the same bytes."""
+def paired(source: Path, address: str = "", branch: str = "main") -> str:
+    """Return the paired notebook of `source` as text: the same input gives the same bytes.
+
+    address: of the repository; where it is known the notebook begins with a cell for Google Colab.
+    """
     import jupytext
+    from nbformat.v4 import new_code_cell
 
     notebook = jupytext.read(source)
+    notebook.cells = without_colab(notebook)
+    if address:
+        tagged = {"tags": [colab.TAG]}
+        notebook.cells.insert(0, new_code_cell(colab.cell(address, branch), metadata=tagged))  # type: ignore[no-untyped-call]
     seen: dict[str, int] = {}
     for cell in notebook.cells:
         name = hashlib.sha256(f"{cell.cell_type}\n{cell.source}".encode()).hexdigest()[:10]
@@ -67,6 +77,11 @@ def paired(source: Path) -> str:
     notebook.nbformat, notebook.nbformat_minor = 4, 5
     text: str = jupytext.writes(notebook, fmt="ipynb")
     return text.rstrip("\n") + "\n"
+
+
+def without_colab(notebook: Notebook) -> list[Any]:
+    """Return the cells of a notebook that its text source has, too: all but the one for Google Colab."""
+    return [cell for cell in notebook.cells if colab.TAG not in cell.metadata.get("tags", [])]
 
 
 def same_source(executed: Notebook, source: Notebook) -> bool:

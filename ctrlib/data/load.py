@@ -7,12 +7,12 @@ from pathlib import Path
 import pandas as pd
 
 from ctrlib.data import avazu, criteo, frappe, ipinyou, kkbox, movielens, tenrec
-from ctrlib.data.cards import Card, card_table, card_text
+from ctrlib.data.cards import Card, Frames, card_table, card_text
 from ctrlib.data.dataset import CTRDataset
 from ctrlib.data.files import cached_or_fetched_files, local_files, sums_of
 from ctrlib.data.pipeline import Recipe, prepare
 from ctrlib.data.stream_encode import prepare_streamed
-from ctrlib.errors import unknown
+from ctrlib.errors import SettingError, unknown
 
 DATASETS: dict[str, Card] = {
     **movielens.CARDS,
@@ -61,6 +61,17 @@ def load_dataset(
     if card.layout:
         return prepare_streamed(recipe, card.layout, files)
     return prepare(recipe, lambda: card.read(files()))
+
+
+def read_raw(name: str) -> Frames:
+    """Return the tables of a small data set as they are before encoding: "all", or one for each split.
+
+    Raises SettingError for an unknown name or a large data set, DataError when the files cannot be had or used.
+    """
+    card = _card(name)
+    if card.layout:
+        raise SettingError(f"'{name}' is too large to be one table in memory. Use load_dataset('{name}').")
+    return card.read(local_files(name, DATASETS) or cached_or_fetched_files(name, card))
 
 
 def describe(name: str) -> str:
