@@ -21,7 +21,7 @@ ORDER = [
     ["train", "plane"],
     ["lab"],
     ["figures"],
-    ["views", "pages"],
+    ["views", "differences", "pages"],
     ["book", "bench"],
     ["cli"],
 ]
