@@ -1,6 +1,6 @@
 """How the book shows where papers, tables, logs and code differ: one table, and one block for each difference.
 
-Made for a page in `book/`: addresses are relative to that folder.
+Made for pages in `book/`: addresses are relative to that folder.
 """
 
 from __future__ import annotations
@@ -16,17 +16,18 @@ import pandas as pd
 from ctrlib import paths, views
 from ctrlib.errors import unknown
 from ctrlib.figures import Table, figure_table
-from ctrlib.lab.differences import Difference, effects, load_differences
+from ctrlib.lab.differences import PAPERS, Difference, effects, load_differences
 from ctrlib.lab.records import Record
 
 LABEL = re.compile(r"^(?:# )?\((?P<label>[a-z0-9-]+)\)=$", re.MULTILINE)
-HEADING = re.compile(r"^(?:# )?#{1,4} (?P<text>.+)$", re.MULTILINE)
+HEADINGS = {".py": re.compile(r"^# #{1,4} (.+)$", re.MULTILINE), ".md": re.compile(r"^#{1,4} (.+)$", re.MULTILINE)}
+PAGES = {"QNN-alpha": "differences_qnn_alpha", "DS-MLP": "differences_ds_mlp"}
 OVERVIEW = {
     "title": "difference",
-    "paper": "paper",
-    "kind": "kind",
-    "touches": "touches",
     "effect": "what follows",
+    "kind": "kind",
+    "paper": "paper",
+    "touches": "touches",
     "measured": "measured",
     "executed": "executed",
     "where": "treated in",
@@ -50,33 +51,33 @@ def differences() -> dict[str, Difference]:
 
 
 @cache
-def _effects() -> tuple[pd.DataFrame, list[Record]]:
-    return effects(differences().values())
+def _effects(paper: str) -> tuple[pd.DataFrame, list[Record]]:
+    found, used = effects([difference for difference in differences().values() if difference.paper == paper])
+    if found.empty:
+        return found, used
+    return found.assign(**{column: 100 * found[column] for column in ("difference", "low", "high")}), used
 
 
 def records() -> list[Record]:
     """Return the records of the runs that `measured` compares."""
-    return _effects()[1]
+    return [record for paper in PAPERS for record in _effects(paper)[1]]
+
+
+def measured(*papers: str) -> pd.DataFrame:
+    """Return `ctrlib.lab.differences.effects` of both papers, or of those named, on test AUC in points."""
+    return pd.concat([_effects(paper)[0] for paper in papers or PAPERS], ignore_index=True)
 
 
 @cache
-def measured() -> pd.DataFrame:
-    """Return `ctrlib.lab.differences.effects` on test AUC in points."""
-    found, _ = _effects()
-    points = ["difference", "low", "high"]
-    return found.assign(**{column: 100 * found[column] for column in points}) if len(found) else found
-
-
-@cache
-def labels() -> dict[str, tuple[str, str]]:
-    """Return label -> (page without suffix, its text), of all chapters and pages of the book."""
+def labels() -> dict[str, tuple[str, list[str]]]:
+    """Return label -> (page without suffix, its headings, the title first), of all chapters and pages of the book."""
     root = paths.root()
-    texts = {path: path.read_text(encoding="utf8") for path in [*root.glob("chapters/*.py"), *root.glob("book/*.md")]}
-    return {
-        found["label"]: (path.relative_to(root).with_suffix("").as_posix(), text)
-        for path, text in texts.items()
-        for found in LABEL.finditer(text)
-    }
+    found: dict[str, tuple[str, list[str]]] = {}
+    for path in [*root.glob("chapters/*.py"), *root.glob("book/*.md")]:
+        text = path.read_text(encoding="utf8")
+        page = (path.relative_to(root).with_suffix("").as_posix(), HEADINGS[path.suffix].findall(text))
+        found |= {label["label"]: page for label in LABEL.finditer(text)}
+    return found
 
 
 def address(label: str, heading: str = "") -> str:
@@ -86,8 +87,7 @@ def address(label: str, heading: str = "") -> str:
     """
     if label not in labels():
         raise unknown("label of a page", label, labels())
-    page, text = labels()[label]
-    headings = [found["text"] for found in HEADING.finditer(text)]
+    page, headings = labels()[label]
     if heading and heading not in headings:
         raise unknown(f"heading of {page}", heading, headings)
     return f"../{page}.html#{slug(heading) if heading else label}"
@@ -99,16 +99,16 @@ def slug(heading: str) -> str:
 
 
 def page_title(label: str) -> str:
-    """Return the first heading of the page that has a label."""
+    """Return the title of the page that has a label. Raises `SettingError` for a label that no page has."""
     address(label)
-    return next(found["text"] for found in HEADING.finditer(labels()[label][1]) if found["text"])
+    return labels()[label][1][0]
 
 
 def overview() -> Table:
     """Return the table of all differences."""
     rows = pd.DataFrame([_row(difference) for difference in differences().values()])
     links = {"title": "own address", "where": "address"}
-    caption = "A name leads to the place on this page, the last column to the chapter."
+    caption = "A name leads to the cell that executes it, the last column to the chapter."
     return figure_table(rows, headings=OVERVIEW, links=links, caption=caption)
 
 
@@ -119,16 +119,15 @@ def _row(difference: Difference) -> dict[str, str]:
         "measured": _largest(difference.id),
         "executed": "executed" if difference.executed else "not executed",
         "where": page_title(difference.chapter) if difference.chapter else "",
-        "own address": f"#diff-{difference.id}",
+        "own address": f"{PAGES[difference.paper]}.html#diff-{difference.id}",
         "address": address(difference.chapter, difference.heading) if difference.chapter else "",
     }
 
 
 def _largest(name: str) -> str:
     """Return the measured effect of a difference on test AUC that is farthest from zero, in points."""
-    rows = measured()
-    rows = rows[rows["id"] == name]
-    rows = rows[rows["low"].notna()]
+    rows = measured(differences()[name].paper)
+    rows = rows[(rows["id"] == name) & rows["low"].notna()]
     if rows.empty:
         return ""
     row = rows.iloc[int(rows["difference"].abs().to_numpy().argmax())]
@@ -146,7 +145,7 @@ def tell(*names: str) -> None:
         if name not in differences():
             raise unknown("difference", name, differences())
         display(Block(differences()[name]))  # type: ignore[no-untyped-call]
-        rows = measured()
+        rows = measured(differences()[name].paper)
         rows = rows[rows["id"] == name]
         if len(rows):
             what = "Points of test AUC, the first less the second, paired by seed."

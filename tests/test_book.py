@@ -23,7 +23,8 @@ from ctrlib.paths import cache_dir
 
 ROOT = Path(__file__).resolve().parent.parent
 BUILT = ROOT / "build" / "_build" / "html"
-PAGES = [ROOT / "book" / f"{name}.md" for name in ("data", "differences", "numbers")]
+TEXTS = ("data", "differences", "differences_ds_mlp", "differences_qnn_alpha", "numbers")
+PAGES = [ROOT / "book" / f"{name}.md" for name in TEXTS]
 SOURCES = sorted([*(ROOT / "chapters").glob("*.py"), *PAGES])
 
 HEADER = """# ---
