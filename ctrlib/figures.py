@@ -79,17 +79,23 @@ def figure_table(
     formats: Mapping[str, str] | None = None,
     headings: Mapping[str, str] | None = None,
     math: Sequence[str] = (),
+    links: Mapping[str, str] | None = None,
     caption: str = "",
 ) -> Table:
     """Return `df` as a table that the book lets a reader sort by a column and filter by a word.
 
     formats: column -> format of its values, such as ".4f" or "+.2%". headings: column -> text of its header.
-    math: columns that hold LaTeX without dollar signs. Missing values show as a dash and sort last. The index
-    is left out. Raises `SettingError` for a column that `df` does not have.
+    math: columns that hold LaTeX without dollar signs. links: column -> column with the addresses that its cells lead
+    to, which is not shown itself; an empty address leads nowhere. Missing values show as a dash and sort last. The
+    index is left out. Raises `SettingError` for a column that `df` does not have.
     """
-    formats, headings = dict(formats or {}), dict(headings or {})
-    _require(df, *formats, *headings, *math)
-    columns = [_Column(str(name), df[name], formats.get(name, ""), name in math) for name in df.columns]
+    formats, headings, links = dict(formats or {}), dict(headings or {}), dict(links or {})
+    _require(df, *formats, *headings, *math, *links, *links.values())
+    columns = [
+        _Column(str(name), df[name], formats.get(name, ""), name in math, df[links[name]] if name in links else None)
+        for name in df.columns
+        if name not in links.values()
+    ]
     head = "".join(column.header(headings.get(column.name, column.name)) for column in columns)
     rows = "".join(f"<tr>{''.join(cells)}</tr>\n" for cells in zip(*(c.cells() for c in columns), strict=True))
     title = f"<caption>{html.escape(caption)}</caption>" if caption else ""
@@ -103,6 +109,7 @@ class _Column:
     values: pd.Series[Any]
     format: str
     math: bool
+    addresses: pd.Series[Any] | None = None
 
     @property
     def numeric(self) -> bool:
@@ -113,9 +120,10 @@ class _Column:
         return f'<th scope="col"{kind}>{html.escape(text)}</th>'
 
     def cells(self) -> Iterator[str]:
-        return (self._cell(value) for value in self.values)
+        addresses = [""] * len(self.values) if self.addresses is None else self.addresses
+        return (self._cell(value, address) for value, address in zip(self.values, addresses, strict=True))
 
-    def _cell(self, value: Any) -> str:
+    def _cell(self, value: Any, address: str = "") -> str:
         kind = ' class="number"' if self.numeric else ""
         if pd.isna(value):
             return f'<td{kind} data-value="">&ndash;</td>'
@@ -125,7 +133,10 @@ class _Column:
         if not self.numeric and len(str(value)) > LONG_TEXT:
             kind = ' class="text"'
         sort_by = f' data-value="{value}"' if self.numeric else ""
-        return f"<td{kind}{sort_by}>{html.escape(format(value, self.format))}</td>"
+        text = html.escape(format(value, self.format))
+        if address:
+            text = f'<a class="reference internal" href="{html.escape(address)}">{text}</a>'
+        return f"<td{kind}{sort_by}>{text}</td>"
 
 
 def intervals(

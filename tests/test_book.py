@@ -23,7 +23,9 @@ from ctrlib.paths import cache_dir
 
 ROOT = Path(__file__).resolve().parent.parent
 BUILT = ROOT / "build" / "_build" / "html"
-SOURCES = sorted([*(ROOT / "chapters").glob("*.py"), ROOT / "book" / "data.md", ROOT / "book" / "numbers.md"])
+TEXTS = ("data", "differences", "differences_ds_mlp", "differences_qnn_alpha", "numbers")
+PAGES = [ROOT / "book" / f"{name}.md" for name in TEXTS]
+SOURCES = sorted([*(ROOT / "chapters").glob("*.py"), *PAGES])
 
 HEADER = """# ---
 # jupyter:

@@ -119,3 +119,12 @@ def test_names_of_close_lines_stand_beside_each_other() -> None:
     assert [shape.y0 for shape in drawn.layout.shapes] == [0.97, 0.97, 0.971]
     assert levels(scatter(CELLS, "low", "auc", "cell"), {"one": 0.97}).layout.annotations[0].x == 1.0
     assert not levels(scatter(CELLS, "low", "auc", "cell"), {}).layout.shapes
+
+
+def test_links_of_a_table_lead_to_the_addresses_of_another_column() -> None:
+    df = pd.DataFrame({"name": ["a<b", "c"], "at": ['x.html#"1"', ""]})
+    table = figure_table(df, links={"name": "at"}).html
+    assert '<a class="reference internal" href="x.html#&quot;1&quot;">a&lt;b</a>' in table
+    assert table.count("<a ") == 1 and table.count("<th ") == 1
+    with pytest.raises(SettingError, match="column"):
+        figure_table(df, links={"name": "address"})

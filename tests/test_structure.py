@@ -22,7 +22,7 @@ ORDER = [
     ["classifier"],
     ["lab"],
     ["figures", "diagrams"],
-    ["views", "pages"],
+    ["views", "differences", "pages"],
     ["book", "bench"],
     ["gallery"],
     ["cli"],
