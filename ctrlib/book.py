@@ -29,7 +29,7 @@ from typing import Any
 
 from ctrlib.errors import CtrlibError, unknown
 from ctrlib.pages import for_the_book, paired, problems, same_source, typed_numbers
-from ctrlib.paths import JOBS, root
+from ctrlib.paths import JOBS, MADE, root
 
 PROFILES = ("smoke", "quick", "paper")
 MATHJAX = "sphinx-mathjax-offline"  # a package used as a store of one file
@@ -156,7 +156,7 @@ def execute(name: str, parameters: dict[str, Any], out: Path | None = None) -> P
     jupytext.write(jupytext.read(pages[name]), unrun)
     start = time.perf_counter()
     try:
-        with _kernel_environment(), own_sockets() as sockets:
+        with _kernel_environment(folder), own_sockets() as sockets:
             papermill.execute_notebook(unrun, part, parameters, config=sockets, **_papermill_options(profile))
     except papermill.PapermillExecutionError as error:
         raise CtrlibError(_failure(name, error)) from None
@@ -183,9 +183,10 @@ def _failure(name: str, error: Any) -> str:
 
 
 @contextmanager
-def _kernel_environment() -> Iterator[None]:
-    """Give kernels the same root folder and figures as JSON; restore the environment afterwards."""
+def _kernel_environment(folder: Path) -> Iterator[None]:
+    """Give kernels the same root folder, a place for later pages and figures as JSON; restore the environment after."""
     before = os.environ.copy()
+    os.environ[MADE] = str(folder.resolve() / "made")
     os.environ.update(CTRLIB_ROOT=str(root().resolve()), PLOTLY_RENDERER="plotly_mimetype", JUPYTER_PLATFORM_DIRS="1")
     os.environ.setdefault("PYDEVD_DISABLE_FILE_VALIDATION", "1")  # a debugger's warning that no reader needs
     try:
