@@ -76,6 +76,10 @@ LATENCIES = {
     "DCNv2 latency": "DCNv2",
     "FinalMLP latency": "FinalMLP",
     "FINAL latency": "FINAL",
+    "FmFM latency": "FmFM",
+    "AFM latency": "AFM",
+    "DeepFM latency": "DeepFM",
+    "GDCN latency": "GDCN",
 }
 PLANS = {
     "smoke": {"widths": [100], "seeds": [1], "rows": 3000, "max_epochs": 2},

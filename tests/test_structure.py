@@ -23,6 +23,8 @@ ORDER = [
     ["figures"],
     ["views", "pages"],
     ["book", "bench"],
+    ["ledger"],
+    ["ledger_page"],
     ["cli"],
 ]
 RANK = {room: rank for rank, rooms in enumerate(ORDER) for room in rooms}
