@@ -32,6 +32,7 @@ from ctrlib.pages import for_the_book, paired, problems, same_source, typed_numb
 from ctrlib.paths import JOBS, MADE, root
 
 PROFILES = ("smoke", "quick", "paper")
+LANDING = "index"  # tells what other pages have found
 MATHJAX = "sphinx-mathjax-offline"  # a package used as a store of one file
 TOOLS = ("jupyter_book", "jupytext", "papermill", "plotly", "yaml", MATHJAX)
 
@@ -109,13 +110,14 @@ def refuse_typed_numbers() -> None:
 
 
 def execute_all(names: list[str], profile: str, out: Path) -> None:
-    """Execute chapters side by side, one to a core, and after them the pages that tell of records.
+    """Execute chapters side by side, one to a core, after them the pages that tell of records, last the landing page.
 
     In the profile "paper" a chapter takes all cores, and they take turns. Raises the first error met.
     """
     workers = 1 if profile == "paper" else os.cpu_count() or 1
     chapters = {path.stem for path in _chapters()}
-    for group in ([n for n in names if n in chapters], [n for n in names if n not in chapters]):
+    first, last = [n for n in names if n in chapters], [n for n in names if n == LANDING]
+    for group in (first, [n for n in names if n not in [*first, *last]], last):
         if min(workers, len(group)) <= 1:
             for name in group:
                 execute(name, {"profile": profile}, out)
