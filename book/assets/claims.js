@@ -59,7 +59,6 @@
         claim.details.open = true;
         claim.details.classList.add("target");
         claim.details.scrollIntoView();
-        claim.details.querySelector("summary").focus({ preventScroll: true });
         return undefined;
       }
       if (hash && !hash.includes("=")) return apply(); // a section of the page
