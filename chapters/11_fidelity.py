@@ -50,11 +50,13 @@ from ctrlib.lab.experiments import experiment_records
 from ctrlib.lab.fidelity import (
     CELLS,
     NAME,
+    OTHERS,
+    PLACES,
     fields_of,
-    likeness_to_others,
+    judged_study,
     maps_of,
     measure_fidelity,
-    of_streams,
+    measured_runs,
     on_vectors,
     over_seeds,
     scores,
@@ -404,26 +406,10 @@ views.table(derivatives, columns, caption)
 # networks, each divided by its own mean, on average over seeds.
 
 # %% tags=["hide-input"]
-PLACES = {
-    "distilled": ("distil", "distilled", "main"),
-    "no teacher": ("distil", "no-teacher", "main"),
-    "MLP": ("teachers", "MLP", "main"),
-    "two plain MLPs": ("align", "two-plain-mlps", "whole"),
-    "DS-MLP": ("align", "DS-MLP", "whole"),
-    "DS-MLP, main": ("align", "DS-MLP", "main"),
-    "DS-MLP, parallel": ("align", "DS-MLP", "parallel"),
-}
-OTHERS = {
-    "distilled, other teachers": "student, to the teachers of other seeds",
-    "two plain MLPs, other teachers": "two plain MLPs, to the teachers of other seeds",
-}
 TITLES = {"distilled": "student", "no teacher": "student without distillation loss", "MLP": "plain MLP"}
 TITLES |= {"two plain MLPs": "two plain MLPs", "DS-MLP": "whole DS-MLP"}
 TITLES |= {"DS-MLP, main": "main stream, aligned", "DS-MLP, parallel": "parallel stream"} | OTHERS
-runs = {}
-for name in RECORDED:
-    others = [likeness_to_others(name, PLACES[label.split(",")[0]], label) for label in OTHERS]
-    runs[name] = pd.concat([of_streams(name, "fidelity", PLACES), *others], ignore_index=True)
+runs = {name: measured_runs(name) for name in RECORDED}
 shown = [name for name in RECORDED if len(runs[name])]
 if missing := [name for name in RECORDED[1:] if name not in shown]:
     display(Markdown(f"No networks are measured on {', '.join(missing)} yet."))
@@ -524,7 +510,7 @@ CLAIMS = [claim for claim in load_claims() if claim.experiment == "fidelity"]
 judged = {}
 if not study.empty:
     asked = [claim for claim in CLAIMS if NAME in claim.datasets]
-    judged[NAME] = evaluate_claims(pd.concat([study, fits]), "fidelity", NAME, asked)
+    judged[NAME] = evaluate_claims(judged_study(), "fidelity", NAME, asked)
 for name in shown:
     asked = [claim for claim in CLAIMS if NAME not in claim.datasets]
     judged[name] = evaluate_claims(runs[name], "fidelity", name, asked)

@@ -40,14 +40,16 @@ from ctrlib.figures import figure_table, intervals, scatter
 from ctrlib.lab import Grid, run_grid
 from ctrlib.lab.case_study import (
     GROUPS,
+    PLACES,
     measure_cases,
+    measured_runs,
     predicted,
     stored_cases,
     train_in_memory,
 )
 from ctrlib.lab.dual_stream import student, student_search, teacher_run, teacher_search
 from ctrlib.lab.experiments import experiment_records
-from ctrlib.lab.fidelity import of_streams, over_seeds
+from ctrlib.lab.fidelity import over_seeds
 from ctrlib.lab.provenance import provenance
 from ctrlib.lab.streams import measure_runs
 
@@ -174,21 +176,11 @@ if not any(map(len, cases.values())):
 # All test rows on which the teacher errs confidently, seed by seed.
 
 # %% tags=["hide-input"]
-PLACES = {
-    "teacher": ("distil", "distilled", "teacher"),
-    "student": ("distil", "distilled", "main"),
-    "DS-MLP": ("align", "DS-MLP", "whole"),
-    "DS-MLP, main": ("align", "DS-MLP", "main"),
-    "DS-MLP, parallel": ("align", "DS-MLP", "parallel"),
-    "no distillation": ("align", "no-distillation", "whole"),
-    "two plain MLPs": ("align", "two-plain-mlps", "whole"),
-    "MLP": ("teachers", "MLP", "main"),
-}
 TITLES = {"teacher": "teacher", "student": "student", "DS-MLP": "DS-MLP", "DS-MLP, main": "its main stream"}
 TITLES |= {"DS-MLP, parallel": "its parallel stream", "no distillation": "two aligned MLPs, no distillation"}
 TITLES |= {"two plain MLPs": "two plain MLPs", "MLP": "plain MLP"}
 KINDS = {"kept": "kept, %", "wrong": "wrong, %", "mended": "mended, %", "unshared": "errors of its own, %"}
-runs = {name: of_streams(name, "case-study", PLACES) for name in RECORDED}
+runs = {name: measured_runs(name) for name in RECORDED}
 shown = [name for name in RECORDED if len(runs[name])]
 if missing := [name for name in RECORDED[1:] if name not in shown]:
     display(Markdown(f"No errors are counted on {', '.join(missing)} yet."))

@@ -29,9 +29,10 @@ from typing import Any
 
 from ctrlib.errors import CtrlibError, unknown
 from ctrlib.pages import for_the_book, paired, problems, same_source, typed_numbers
-from ctrlib.paths import JOBS, root
+from ctrlib.paths import JOBS, MADE, root
 
 PROFILES = ("smoke", "quick", "paper")
+LANDING = "index"  # tells what other pages have found
 MATHJAX = "sphinx-mathjax-offline"  # a package used as a store of one file
 TOOLS = ("jupyter_book", "jupytext", "papermill", "plotly", "yaml", MATHJAX)
 
@@ -110,13 +111,14 @@ def refuse_typed_numbers() -> None:
 
 
 def execute_all(names: list[str], profile: str, out: Path) -> None:
-    """Execute chapters side by side, one to a core, and after them the pages that tell of records.
+    """Execute chapters side by side, one to a core, after them the pages that tell of records, last the landing page.
 
     In the profile "paper" a chapter takes all cores, and they take turns. Raises the first error met.
     """
     workers = 1 if profile == "paper" else os.cpu_count() or 1
     chapters = {path.stem for path in _chapters()}
-    for group in ([n for n in names if n in chapters], [n for n in names if n not in chapters]):
+    first, last = [n for n in names if n in chapters], [n for n in names if n == LANDING]
+    for group in (first, [n for n in names if n not in [*first, *last]], last):
         if min(workers, len(group)) <= 1:
             for name in group:
                 execute(name, {"profile": profile}, out)
@@ -157,7 +159,7 @@ def execute(name: str, parameters: dict[str, Any], out: Path | None = None) -> P
     jupytext.write(jupytext.read(pages[name]), unrun)
     start = time.perf_counter()
     try:
-        with _kernel_environment(), own_sockets() as sockets:
+        with _kernel_environment(folder), own_sockets() as sockets:
             papermill.execute_notebook(unrun, part, parameters, config=sockets, **_papermill_options(profile))
     except papermill.PapermillExecutionError as error:
         raise CtrlibError(_failure(name, error)) from None
@@ -184,9 +186,10 @@ def _failure(name: str, error: Any) -> str:
 
 
 @contextmanager
-def _kernel_environment() -> Iterator[None]:
-    """Give kernels the same root folder and figures as JSON; restore the environment afterwards."""
+def _kernel_environment(folder: Path) -> Iterator[None]:
+    """Give kernels the same root folder, a place for later pages and figures as JSON; restore the environment after."""
     before = os.environ.copy()
+    os.environ[MADE] = str(folder.resolve() / "made")
     os.environ.update(CTRLIB_ROOT=str(root().resolve()), PLOTLY_RENDERER="plotly_mimetype", JUPYTER_PLATFORM_DIRS="1")
     os.environ.setdefault("PYDEVD_DISABLE_FILE_VALIDATION", "1")  # a debugger's warning that no reader needs
     try:

@@ -110,7 +110,16 @@ UNITS = {  # ending of a metric -> scale, decimals, unit; other metrics are show
     "mended": (100, 1, " points"),
     "confident": (100, 2, " points"),
     "mse": (1, 5, ""),
+    "main_squared": (1, 5, ""),
     "correlation": (1, 3, ""),
+    "concentration": (1, 3, ""),
+    "turning": (1, 2, " radians for each unit of length"),
+    "best_epoch": (1, 1, " epochs"),
+    "parameters": (1, 0, " parameters"),
+    "scaling slope": (100, 3, " points of AUC for each doubling"),
+    "latency": (1, 3, " ms"),
+    "log2_latency": (1, 2, " doublings of time"),
+    "log2_seconds": (1, 2, " doublings of time"),
 }
 MOST_LISTED = 4
 
@@ -292,10 +301,7 @@ def _effect(row: pd.Series[Any], name: str) -> str:
     """Return the effect of a claim with its interval, of several pairs the weakest, and a rank where one is claimed."""
     claim = next(claim for claim in load_claims() if claim.id == name)
     pairs = len(claim.pairs)
-    scale, decimals, unit = (100, 0, " %") if claim.kind == "share" else _unit(claim)
-    digits = f"{'' if claim.kind in ('level', 'share') else '+'}.{decimals}f"
-    value, low, high = (scale * row[part] for part in ("effect", "low", "high"))
-    told = estimate(value, low, high, digits, unit)
+    told = in_units(claim, row["effect"], row["low"], row["high"])
     if claim.kind == "share":
         return f"{told} of {pairs} comparisons"
     if claim.kind == "rank-first":
@@ -303,8 +309,16 @@ def _effect(row: pd.Series[Any], name: str) -> str:
     return told if pairs == 1 else f"{told} in the weakest of {pairs} comparisons"
 
 
+def in_units(claim: Claim, value: float, low: float = math.nan, high: float = math.nan) -> str:
+    """Return an effect on a claim's metric with its interval and its unit, such as "+0.61 points of AUC"."""
+    scale, decimals, unit = (100, 0, " %") if claim.kind == "share" else _unit(claim)
+    digits = f"{'' if claim.kind in ('level', 'share') else '+'},.{decimals}f"
+    return estimate(scale * value, scale * low, scale * high, digits, unit)
+
+
 def _unit(claim: Claim) -> tuple[float, int, str]:
-    fitting = [ending for ending in UNITS if claim.metric.endswith(ending)]
+    metric = f"{claim.experiment} {claim.metric}"  # two experiments have a slope
+    fitting = [ending for ending in UNITS if metric.endswith(ending)]
     return UNITS[max(fitting, key=len)] if fitting else (1, 2, "")
 
 

@@ -18,7 +18,7 @@ NAMES = ("chromium", "chromium-browser", "google-chrome", "/usr/bin/chromium")
 OFFLINE = "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"
 # A page is ready when each of its figures and tables is drawn or has said why it cannot be.
 READY = """() => document.readyState === "complete"
-  && !document.querySelector(".ctr-figure:not([data-drawn]), .ctr-table:not([data-ready])")"""
+  && !document.querySelector(".ctr-figure:not([data-drawn]), :is(.ctr-table, .ctr-claims):not([data-ready])")"""
 PATIENCE = 120  # seconds; a busy computer may need many, and a page that is ready ends the wait
 
 

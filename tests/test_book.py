@@ -23,9 +23,8 @@ from ctrlib.paths import cache_dir
 
 ROOT = Path(__file__).resolve().parent.parent
 BUILT = ROOT / "build" / "_build" / "html"
-TEXTS = ("data", "differences", "differences_ds_mlp", "differences_qnn_alpha", "numbers")
-PAGES = [ROOT / "book" / f"{name}.md" for name in TEXTS]
-SOURCES = sorted([*(ROOT / "chapters").glob("*.py"), *PAGES])
+PAGES = ("claims", "data", "differences", "differences_ds_mlp", "differences_qnn_alpha", "gallery", "index", "numbers")
+SOURCES = sorted([*(ROOT / "chapters").glob("*.py"), *(ROOT / "book" / f"{name}.md" for name in PAGES)])
 
 HEADER = """# ---
 # jupyter:

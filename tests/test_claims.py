@@ -12,8 +12,9 @@ import pytest
 
 from ctrlib.bench import latency
 from ctrlib.errors import RecordError, SettingError
+from ctrlib.lab import boundaries, case_study, fidelity, overall, passes, streams, tables
 from ctrlib.lab import headline as headline_rooms
-from ctrlib.lab import overall, streams, tables
+from ctrlib.lab import judged as judged_rooms
 from ctrlib.lab.claims import Claim, comparisons, evaluate_claims, expand, load_claims, paper_effect
 from ctrlib.lab.experiments import EXPERIMENTS
 from ctrlib.paths import root
@@ -69,7 +70,7 @@ def test_the_papers_own_table_gives_what_the_paper_says() -> None:
 
 def labels_of(chapter: str) -> set[str]:
     """Return the keys of all constants that a chapter writes as dicts, where its cells have their labels."""
-    scope: dict[str, Any] = dict(vars(headline_rooms))
+    scope: dict[str, Any] = {**vars(headline_rooms), **vars(judged_rooms), **vars(passes)}
     found: set[str] = set()
     for node in ast.parse((root() / "chapters" / f"{chapter}.py").read_text(encoding="utf8")).body:
         if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name) and node.targets[0].id.isupper():
@@ -87,15 +88,19 @@ def test_the_file_uses_labels_of_the_experiment() -> None:
     names = [*(f"T{i}" for i in range(1, 31)), "MLP", "CrossNetV2"]
     known = {"activation": {f"{name}.{act}" for name in names for act in ("none", "relu")}}
     known["activation"] |= {f"T{i}.{act}.bn" for i in (3, 4, 5, 7, 8) for act in ("none", "relu")}
-    known["boundaries"] = {"MLP.relu", "MLP.none", "CrossNetV2", "DCNv2", "T9", "T19", "T19.SE", "T19.dropout"}
+    known["boundaries"] = {*boundaries.PANELS, *boundaries.with_losses(["T19"])}
     known["latency"] = {f"{mode}.{heads}" for mode in latency.MODES for heads in latency.HEADS}
     known["latency"].add("FINAL")  # named so that the claim shows as not measured
     known["overall"] = set(overall.SYSTEMS)
-    known["se-cost"] = {"one pass", "two passes"}
+    known["se-cost"] = set(passes.TIMED)
     ablations = labels_of("05_qnn_alpha") | {"QNN-alpha"}
     for name, experiment in EXPERIMENTS.items():
         if name not in known:
             known[name] = labels_of(experiment.chapter) | ablations
+    known["fidelity"] |= {*fidelity.PLACES, *fidelity.OTHERS}
+    known["case-study"] |= set(case_study.PLACES)
+    known["teachers"] |= set(judged_rooms.STUDENTS)
+    known["scaling"] |= {*judged_rooms.STUDENT_SIZES, *judged_rooms.TEACHER_SIZES}
     for found in load_claims():
         assert set(found.ours().labels()) <= known[found.experiment], found.id
     as_logged = next(c for c in load_claims() if c.id == "share-as-logged")
@@ -116,7 +121,7 @@ def test_metrics_of_the_two_stages_are_scores_or_measured() -> None:
     assert measured["explicit_minus_implicit"] == pytest.approx(-0.1)
     for found in load_claims():
         if found.experiment in ("distil", "align"):
-            assert found.metric in {"test_auc", "test_logloss", *measured.index}, found.id
+            assert found.metric in {"test_auc", "test_logloss", "parameters", *measured.index}, found.id
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,8 @@ ORDER = [
     ["figures", "diagrams"],
     ["views", "differences", "pages"],
     ["book", "bench"],
-    ["gallery"],
+    ["ledger"],
+    ["gallery", "ledger_page"],
     ["cli"],
 ]
 RANK = {room: rank for rank, rooms in enumerate(ORDER) for room in rooms}
