@@ -39,6 +39,7 @@ from IPython.display import Markdown, display
 from ctrlib import views
 from ctrlib.errors import unknown
 from ctrlib.figures import boundaries, figure_table, intervals
+from ctrlib.footer import footer
 from ctrlib.lab.stats import summary
 from ctrlib.lab.tables import paired_table
 from ctrlib.neurons import FORMATS
@@ -353,6 +354,9 @@ figure_table(
     .reset_index(),
     caption="All runs behind this page were made in this build. The runs at half the noise come on top.",
 )
+
+# %% tags=["hide-input"]
+footer("boundaries")
 
 # %% [markdown]
 # **Next.** {doc}`/chapters/03_khatri_rao` asks what more than one row adds to the product.

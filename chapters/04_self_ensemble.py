@@ -40,11 +40,11 @@ import torch
 from IPython.display import Markdown, display
 
 from ctrlib import load_dataset, views
-from ctrlib.figures import curves, figure_table
+from ctrlib.figures import curves
+from ctrlib.footer import footer
 from ctrlib.lab import Grid, run_anew, run_grid
 from ctrlib.lab.experiments import experiment_records, experiment_runs, measured_on
 from ctrlib.lab.headline import NAME, headline, variants
-from ctrlib.lab.provenance import provenance
 from ctrlib.losses import consistency
 from ctrlib.models import build_model
 
@@ -414,7 +414,7 @@ Markdown("\n\n".join(said(name) for name in shown))
 # ## Where the numbers come from
 
 # %% tags=["hide-input"]
-figure_table(provenance(records, made), caption="Every number on this page comes from these runs.")
+footer("self-ensemble", records, made)
 
 # %% [markdown]
 # **Next.** {doc}`/chapters/05_qnn_alpha` takes the whole network apart.

@@ -61,7 +61,8 @@ def parser() -> argparse.ArgumentParser:
 
     book = commands.add_parser("book", help="execute the chapters and render the book")
     book.add_argument("--profile", default="quick", help=", ".join(PROFILES))
-    book.add_argument("--only", nargs="*", metavar="CHAPTER")
+    book.add_argument("--only", nargs="*", metavar="PAGE", help="execute these pages alone; without a name, none")
+    book.add_argument("--fresh", action="store_true", help="execute unchanged pages too")
     book.add_argument("--out", type=Path)
     book.add_argument("--pair", action="store_true", help="only write the paired notebooks anew")
     book.set_defaults(command=run_book)
@@ -210,7 +211,7 @@ def run_book(options: argparse.Namespace) -> int:
     if options.pair:
         book.pair()
         return 0
-    return book.build(checked_profile(options.profile), options.only, options.out)
+    return book.build(checked_profile(options.profile), options.only, options.out, fresh=options.fresh)
 
 
 def run_records(options: argparse.Namespace) -> int:

@@ -21,8 +21,10 @@ ORDER = [
     ["train", "plane"],
     ["lab"],
     ["figures"],
-    ["views", "pages"],
+    ["views", "footer", "pages"],
+    ["freshness", "publish"],
     ["book", "bench"],
+    ["rerun"],
     ["cli"],
 ]
 RANK = {room: rank for rank, rooms in enumerate(ORDER) for room in rooms}
