@@ -53,10 +53,18 @@ def parser() -> argparse.ArgumentParser:
     fit.add_argument("--protocol", nargs="*", default=[], metavar="NAME=VALUE", help="protocol settings")
     fit.set_defaults(command=run_fit)
 
-    run = commands.add_parser("run", help="execute an experiment's chapter and write its run records")
-    run.add_argument("experiment", help="the name of a chapter's experiment, for example activation or qnn-alpha")
+    run = commands.add_parser("run", help="execute a chapter, write its run records and compare them with those stored")
+    run.add_argument("chapter", help="its experiment, file or number, for example qnn-alpha, 05_qnn_alpha or 5")
     run.add_argument("--profile", default="paper", help=", ".join(PROFILES))
     run.add_argument("--device", default="cpu")
+    run.add_argument(
+        "--records",
+        nargs="?",
+        type=Path,
+        const=Path(),
+        metavar="FOLDER",
+        help="make all runs anew in a folder of your own (build/rerun) and leave the recorded ones alone",
+    )
     run.set_defaults(command=run_experiment)
 
     book = commands.add_parser("book", help="execute the chapters and render the book")
@@ -193,15 +201,14 @@ def run_fit(options: argparse.Namespace) -> int:
 
 
 def run_experiment(options: argparse.Namespace) -> int:
-    """Execute an experiment's chapter in a profile."""
-    from ctrlib.book import execute
-    from ctrlib.lab.experiments import EXPERIMENTS
+    """Execute a chapter in a profile, and judge the new runs by the recorded ones."""
+    from ctrlib.paths import root
+    from ctrlib.rerun import OWN, rerun
 
-    if options.experiment not in EXPERIMENTS:
-        raise unknown("experiment", options.experiment, EXPERIMENTS)
-    parameters = {"profile": checked_profile(options.profile), "device": options.device}
-    execute(EXPERIMENTS[options.experiment].chapter, parameters)
-    return 0
+    own = options.records
+    if own == Path():
+        own = root() / OWN
+    return rerun(options.chapter, checked_profile(options.profile), options.device, own)
 
 
 def run_book(options: argparse.Namespace) -> int:
