@@ -37,6 +37,7 @@ from ctrlib.lab.export import write_csv
 from ctrlib.lab.records import READS
 from ctrlib.pages import broken_links, for_the_book, marked_stale, paired, problems, typed_numbers, with_text_of
 from ctrlib.paths import JOBS, root
+from ctrlib.publish import finish, site_address
 
 PROFILES = ("smoke", "quick", "paper")
 MATHJAX = "sphinx-mathjax-offline"  # a package used as a store of one file
@@ -356,7 +357,10 @@ def configuration() -> dict[str, Any]:
     import yaml
 
     config: dict[str, Any] = yaml.safe_load((root() / "_config.yml").read_text(encoding="utf-8"))
-    if address := os.environ.get("CTRLIB_REPOSITORY") or _origin():
+    address = os.environ.get("CTRLIB_REPOSITORY") or _origin()
+    if site := site_address(address):
+        config["html"] = {"baseurl": f"{site}/"} | config.get("html", {})
+    if address:
         config["repository"] = {"url": address, "branch": "main"} | config.get("repository", {})
         return config
     config.pop("launch_buttons", None)
@@ -418,9 +422,11 @@ def _render_key(out: Path) -> str:
 
 
 def check(out: Path) -> int:
-    """Mend and check every page below `out`: no network, no name of this machine, no broken link."""
+    """Finish and check every page below `out`: no network, no name of this machine, no broken link."""
     html = out / "_build" / "html"
-    if found := problems(html, str(root().resolve())) + broken_links(html):
+    address = json.loads((out / "_config.yml").read_text(encoding="utf-8")).get("html", {}).get("baseurl", "")
+    wrong = finish(html, address.rstrip("/"))
+    if found := wrong + problems(html, str(root().resolve())) + broken_links(html):
         print("The book is not clean:\n  " + "\n  ".join(found), file=sys.stderr)
         return 1
     print(f"The book is in {html / 'index.html'}")
