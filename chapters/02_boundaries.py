@@ -39,6 +39,7 @@ from IPython.display import Markdown, display
 from ctrlib import views
 from ctrlib.errors import unknown
 from ctrlib.figures import boundaries, figure_table, intervals
+from ctrlib.footer import footer
 from ctrlib.lab.boundaries import PANELS, boundary_runs, trained, with_losses
 from ctrlib.lab.made import leave
 from ctrlib.lab.stats import summary
@@ -311,6 +312,9 @@ figure_table(
     .reset_index(),
     caption="All runs behind this page were made in this build. The runs at half the noise come on top.",
 )
+
+# %% tags=["hide-input"]
+footer("boundaries")
 
 # %% [markdown]
 # **Next.** {doc}`/chapters/03_khatri_rao` asks what more than one row adds to the product.

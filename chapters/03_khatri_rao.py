@@ -40,11 +40,12 @@ from IPython.display import Markdown, display
 from ctrlib import views
 from ctrlib.bench import tables
 from ctrlib.figures import curves, figure_table, scatter
+from ctrlib.footer import footer
 from ctrlib.khatri_rao import MultiHeadKhatriRao
 from ctrlib.lab import Grid, run_anew, run_grid
 from ctrlib.lab.experiments import experiment_records, experiment_runs, measured_on
 from ctrlib.lab.headline import NAME, headline, variants
-from ctrlib.lab.provenance import learning_curves, provenance
+from ctrlib.lab.provenance import learning_curves
 from ctrlib.lab.tables import papers_table
 from ctrlib.neurons import FORMATS, NeuronLayer
 
@@ -442,7 +443,7 @@ Markdown("\n\n".join(said(name) for name in shown))
 # ## Where the numbers come from
 
 # %% tags=["hide-input"]
-figure_table(provenance(records, made), caption="Every number on this page comes from these runs.")
+footer("khatri-rao", records, made)
 
 # %% tags=["hide-input"]
 origins = tables.origins()

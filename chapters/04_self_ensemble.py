@@ -37,13 +37,13 @@ import torch
 from IPython.display import Markdown, display
 
 from ctrlib import views
-from ctrlib.figures import curves, figure_table
+from ctrlib.figures import curves
+from ctrlib.footer import footer
 from ctrlib.lab import Grid, run_anew, run_grid
 from ctrlib.lab.experiments import experiment_records, experiment_runs, measured_on
 from ctrlib.lab.headline import NAME, headline, variants
 from ctrlib.lab.made import leave
 from ctrlib.lab.passes import NO_SE, timed_passes, with_gap
-from ctrlib.lab.provenance import provenance
 from ctrlib.losses import consistency
 
 # %% [markdown]
@@ -378,7 +378,7 @@ Markdown("\n\n".join(said(name) for name in shown))
 # ## Where the numbers come from
 
 # %% tags=["hide-input"]
-figure_table(provenance(records, made), caption="Every number on this page comes from these runs.")
+footer("self-ensemble", records, made)
 
 # %% [markdown]
 # **Next.** {doc}`/chapters/05_qnn_alpha` takes the whole network apart.

@@ -37,11 +37,11 @@ from IPython.display import Markdown, display
 
 from ctrlib import views
 from ctrlib.data import DATASETS
-from ctrlib.figures import figure_table, scatter
+from ctrlib.figures import scatter
+from ctrlib.footer import footer
 from ctrlib.lab import Grid, run_anew, run_grid
 from ctrlib.lab.experiments import experiment_records, experiment_runs, measured_on
 from ctrlib.lab.headline import CHOICES, NAME, headline, headline_search
-from ctrlib.lab.provenance import provenance
 from ctrlib.lab.search import best_search, search_grid, searched
 from ctrlib.train import Protocol
 
@@ -269,7 +269,7 @@ Markdown("\n\n".join(said(name) for name in shown))
 # ## Where the numbers come from
 
 # %% tags=["hide-input"]
-figure_table(provenance(records, made), caption="Every number on this page comes from these runs.")
+footer("second-network", records, made)
 
 # %% [markdown]
 # **Next.** {doc}`/chapters/16_speed` shows what all this costs.

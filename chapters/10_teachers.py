@@ -44,6 +44,7 @@ from IPython.display import Markdown, display
 from ctrlib import views
 from ctrlib.errors import RecordError
 from ctrlib.figures import figure_table, intervals, scatter
+from ctrlib.footer import footer
 from ctrlib.lab import Grid, run_anew, run_grid
 from ctrlib.lab.dual_stream import (
     NAME,
@@ -57,7 +58,6 @@ from ctrlib.lab.dual_stream import (
 )
 from ctrlib.lab.experiments import experiment_records, experiment_runs, measured_on
 from ctrlib.lab.judged import STUDENTS, ranks
-from ctrlib.lab.provenance import provenance
 from ctrlib.lab.search import searched
 from ctrlib.lab.streams import measure_runs
 from ctrlib.lab.tables import by_seed, paired_table, papers_table
@@ -647,7 +647,7 @@ Markdown("\n\n".join(said(name) for name in shown))
 # ## Where the numbers come from
 
 # %% tags=["hide-input"]
-figure_table(provenance(records, made), caption="Every number on this page comes from these runs.")
+footer("teachers", records, made)
 
 # %% [markdown]
 # **Next.** {doc}`/chapters/11_fidelity` asks what exactly the student has taken over.

@@ -43,6 +43,7 @@ from plotly.subplots import make_subplots
 
 from ctrlib import views
 from ctrlib.figures import figure_table, intervals, scatter
+from ctrlib.footer import footer
 from ctrlib.lab import Grid, run_grid
 from ctrlib.lab.claims import evaluate_claims, load_claims
 from ctrlib.lab.dual_stream import student, student_search, teacher_run, teacher_search
@@ -68,7 +69,6 @@ from ctrlib.lab.fidelity import (
     study_runs,
     train_cell,
 )
-from ctrlib.lab.provenance import provenance
 from ctrlib.lab.streams import measure_runs
 
 # %% [markdown]
@@ -709,8 +709,7 @@ if counted:
     display(figure_table(pd.DataFrame(counted), caption="Networks measured on test rows."))
 names = {cell for _, cell, _ in PLACES.values()} | {"GDCN"}
 records = [record for record in experiment_records("fidelity") if record["label"] in names]
-if records:
-    display(figure_table(provenance(records, []), caption="The runs that left these networks."))
+footer("fidelity", records, caption="The runs that left these networks.")
 
 # %% [markdown]
 # **Next.** {doc}`/chapters/12_case_study` looks at single rows, and at what happens to a teacher's errors.

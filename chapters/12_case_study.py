@@ -37,6 +37,7 @@ from IPython.display import Markdown, display
 
 from ctrlib import views
 from ctrlib.figures import figure_table, intervals, scatter
+from ctrlib.footer import footer
 from ctrlib.lab import Grid, run_grid
 from ctrlib.lab.case_study import (
     GROUPS,
@@ -50,7 +51,6 @@ from ctrlib.lab.case_study import (
 from ctrlib.lab.dual_stream import student, student_search, teacher_run, teacher_search
 from ctrlib.lab.experiments import experiment_records
 from ctrlib.lab.fidelity import over_seeds
-from ctrlib.lab.provenance import provenance
 from ctrlib.lab.streams import measure_runs
 
 # %% [markdown]
@@ -382,8 +382,7 @@ if measured:
     display(figure_table(pd.DataFrame(measured), caption="Networks whose errors are counted on test rows."))
 names = {cell for _, cell, _ in PLACES.values()} | {"GDCN"}
 records = [record for record in experiment_records("case-study") if record["label"] in names]
-if records:
-    display(figure_table(provenance(records, []), caption="The runs that left these networks."))
+footer("case-study", records, caption="The runs that left these networks.")
 
 # %% [markdown]
 # **Next.** {doc}`/chapters/13_scaling` makes teacher and streams wider.

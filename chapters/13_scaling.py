@@ -42,12 +42,12 @@ from ctrlib import views
 from ctrlib.bench import tables
 from ctrlib.errors import RecordError
 from ctrlib.figures import DASHES, PALETTE, curves, figure_table, intervals, scatter
+from ctrlib.footer import footer
 from ctrlib.lab import Grid, run_anew, run_grid
 from ctrlib.lab.claims import evaluate_claims, load_claims
 from ctrlib.lab.dual_stream import NAME, student, student_search, teacher_run, teacher_search
 from ctrlib.lab.experiments import experiment_records, experiment_runs, measured_on
 from ctrlib.lab.judged import STUDENT_SIZES, TEACHER_SIZES, WIDTHS, slopes
-from ctrlib.lab.provenance import provenance
 from ctrlib.lab.stats import fitted_curve, relative_improvement, summary
 from ctrlib.lab.streams import measure_runs
 from ctrlib.lab.tables import by_seed, papers_table
@@ -598,7 +598,7 @@ Markdown("\n\n".join([*(said(name) for name in shown), said_of_latency()]))
 # ## Where the numbers come from
 
 # %% tags=["hide-input"]
-figure_table(provenance(records, made), caption="Every number on this page comes from these runs.")
+footer("scaling", records, made)
 
 # %% tags=["hide-input"]
 origins = tables.origins()

@@ -19,6 +19,7 @@ from ctrlib import views
 from ctrlib.errors import CtrlibError
 from ctrlib.figures import Table
 from ctrlib.lab.claims import Claim
+from ctrlib.lab.records import TEXT, note_read
 from ctrlib.ledger import OUTCOMES, Entry, counts, verdict_section
 from ctrlib.paths import root
 
@@ -173,5 +174,6 @@ def reading_minutes(page: Path) -> int:
     """Return how many minutes the prose of a page takes, at `WORDS_A_MINUTE`, without code, formulas and tables."""
     import jupytext
 
+    note_read(f"{TEXT}all pages")
     text = "\n\n".join(cell.source for cell in jupytext.read(page).cells if cell.cell_type == "markdown")
     return max(1, round(len(re.findall(r"[A-Za-z][\w'’-]*", CODE.sub(" ", text))) / WORDS_A_MINUTE))

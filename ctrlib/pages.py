@@ -5,12 +5,14 @@ No prose holds a typed result, and no page loads anything from the network.
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 import re
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
 from ctrlib import colab
 
@@ -84,14 +86,41 @@ def without_colab(notebook: Notebook) -> list[Any]:
     return [cell for cell in notebook.cells if colab.TAG not in cell.metadata.get("tags", [])]
 
 
-def same_source(executed: Notebook, source: Notebook) -> bool:
-    """Tell whether `executed` came from `source`: equal cells, but for the parameters that papermill adds."""
+def with_text_of(executed: Notebook, source: Notebook) -> Notebook:
+    """Return `source` with the outputs of `executed`, whose code cells are the same, and the cells papermill added."""
+    page, ran = copy.deepcopy(source), [cell for cell in executed.cells if cell.cell_type == "code"]
 
-    def cells(notebook: Notebook) -> list[tuple[str, str]]:
-        own = [cell for cell in notebook.cells if INJECTED not in cell.metadata.get("tags", [])]
-        return [(cell.cell_type, cell.source.strip()) for cell in own]
+    def added() -> list[Any]:
+        return [ran.pop(0)] if ran and INJECTED in ran[0].metadata.get("tags", []) else []
 
-    return cells(executed) == cells(source)
+    cells = added()
+    for cell in page.cells:
+        cells.append(cell)
+        if cell.cell_type == "code":
+            done = ran.pop(0)
+            cell.outputs, cell.execution_count = done.outputs, done.execution_count
+            cells += added()
+    page.cells = cells
+    return page
+
+
+def marked_stale(notebook: Notebook, name: str, why: list[str], date: str) -> Notebook:
+    """Return the notebook with a note below its title: what changed since it was executed, and what to do.
+
+    name: the page's, for the command. date: when it was executed; "" if it never was.
+    """
+    title = "This page is stale" if date else "This page was not executed"
+    told = f"It was executed on {date}. Since then changed: {', '.join(why)}." if date else "It shows no outputs."
+    old = " Its numbers may be out of date." if date else ""
+    command = f"```bash\nctrlib book --only {name}\n```"
+    text = f"{told}{old} Execute it:\n\n{command}"
+    note = f":::{{admonition}} {title}\n:class: warning ctr-stale\n\n{text}\n:::"
+    page = copy.deepcopy(notebook)
+    first = next(cell for cell in page.cells if cell.cell_type == "markdown")
+    heading = re.search(r"^# .*$", first.source, re.MULTILINE)
+    end = heading.end() if heading else 0
+    first.source = f"{first.source[:end]}\n\n{note}\n\n{first.source[end:].lstrip()}"
+    return page
 
 
 def for_the_book(notebook: Notebook, machine_root: str) -> Notebook:
@@ -188,3 +217,47 @@ class _Loads(HTMLParser):
 
     def handle_endtag(self, tag: str) -> None:
         self.inside = ""
+
+
+def broken_links(html: Path) -> list[str]:
+    """Return the links of the pages below `html` that lead to no file or no anchor, one line each.
+
+    Links to other hosts are not followed. The theme's own files below `_static` are no pages.
+    """
+    html = html.resolve()
+    files = [path for path in sorted(html.rglob("*.html")) if path.relative_to(html).parts[0] != "_static"]
+    pages = {path: _read_links(path) for path in files}
+    found = []
+    for path, page in pages.items():
+        for link in dict.fromkeys(page.links):
+            address = urlsplit(link)
+            if address.scheme or address.netloc:
+                continue
+            target = (path.parent / unquote(address.path)).resolve() if address.path else path
+            target = target / "index.html" if target.is_dir() else target
+            anchor = unquote(address.fragment)
+            if not target.is_relative_to(html) or not target.is_file():
+                found.append(f"{path.relative_to(html)} links to {link}, which is not there")
+            elif anchor and target in pages and anchor not in pages[target].anchors:
+                found.append(f"{path.relative_to(html)} links to {link}, which has no such anchor")
+    return found
+
+
+def _read_links(path: Path) -> _Links:
+    page = _Links()
+    page.feed(path.read_text(encoding="utf-8"))
+    return page
+
+
+class _Links(HTMLParser):
+    """Collect the addresses that a page links to or loads, and the anchors that others can link to."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.links: list[str] = []
+        self.anchors: set[str] = set()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        values = {name: value for name, value in attrs if value}
+        self.links += [values[name] for name in ("href", "src") if name in values]
+        self.anchors |= {values[name] for name in ("id", "name") if name in values}

@@ -22,9 +22,10 @@ ORDER = [
     ["classifier"],
     ["lab"],
     ["figures", "diagrams"],
-    ["views", "differences", "pages"],
+    ["views", "differences", "footer", "pages"],
+    ["freshness", "publish"],
     ["book", "bench"],
-    ["ledger"],
+    ["ledger", "rerun"],
     ["gallery", "ledger_page"],
     ["cli"],
 ]

@@ -9,7 +9,10 @@ import json
 
 import pandas as pd
 
+from ctrlib.lab.records import note_read
 from ctrlib.paths import made_dir
+
+LEFT = "left/"  # what begins the note of a page that reads what another left
 
 
 def leave(name: str, runs: pd.DataFrame) -> None:
@@ -23,6 +26,7 @@ def leave(name: str, runs: pd.DataFrame) -> None:
 
 def left(name: str) -> pd.DataFrame | None:
     """Return the frame that an earlier page of this build has left under a name; None where there is none."""
+    note_read(f"{LEFT}{name}")
     folder = made_dir()
     path = folder / f"{name}.json" if folder else None
     if path is None or not path.exists():

@@ -71,6 +71,21 @@ def summary(values: Iterable[float]) -> Estimate:
     return Estimate(mean, mean - half, mean + half, n, sd)
 
 
+def prediction_interval(values: Iterable[float], n: int) -> tuple[float, float]:
+    """Return the 95 % interval for the mean of `n` further values of the same normal distribution as `values`.
+
+    It holds the uncertainty of both means: mean +- t sd sqrt(1 / m + 1 / n) for m finite values. NaN where m < 2, which
+    leaves the spread unknown. Raises `SettingError` for n < 1.
+    """
+    if n < 1:
+        raise SettingError(f"n is {n}; a mean needs at least one value.")
+    found = summary(values)
+    if found.n < 2:
+        return math.nan, math.nan
+    half = float(distributions.t.ppf(1 - ALPHA / 2, found.n - 1)) * found.sd * math.sqrt(1 / found.n + 1 / n)
+    return found.value - half, found.value + half
+
+
 def one_sample(differences: Iterable[float]) -> Estimate:
     """Return `summary` with the two-sided p value of the t test against 0 (None with 3 or fewer values).
 
