@@ -23,7 +23,8 @@ from ctrlib.paths import cache_dir
 
 ROOT = Path(__file__).resolve().parent.parent
 BUILT = ROOT / "build" / "_build" / "html"
-SOURCES = sorted([*(ROOT / "chapters").glob("*.py"), ROOT / "book" / "data.md", ROOT / "book" / "numbers.md"])
+PAGES = [ROOT / "book" / f"{name}.md" for name in ("data", "gallery", "numbers")]
+SOURCES = sorted([*(ROOT / "chapters").glob("*.py"), *PAGES])
 
 HEADER = """# ---
 # jupyter:

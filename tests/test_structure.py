@@ -24,6 +24,7 @@ ORDER = [
     ["views", "pages"],
     ["book", "bench"],
     ["gallery"],
+    ["gallery_page"],
     ["cli"],
 ]
 RANK = {room: rank for rank, rooms in enumerate(ORDER) for room in rooms}
