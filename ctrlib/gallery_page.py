@@ -41,6 +41,8 @@ LEGEND = {
 }
 OTHER_FORMS: dict[str, dict[str, type[CTRModel]]] = {"SFG": {'host="DCNv2"': SFGCross}}
 """Forms of a system that are a class of their own."""
+LINE = 44
+"""Characters of an equation that fit beside a diagram."""
 SHARED_BY = 4
 """Parts of so many systems are explained once, before the cards."""
 
@@ -314,7 +316,33 @@ def _prose(text: str) -> str:
 
 
 def _display(equation: str) -> str:
-    return f'<div class="ctr-math notranslate">\\[{html.escape(" ".join(equation.split()))}\\]</div>'
+    lines = _lines(" ".join(equation.split()))
+    set_ = lines[0] if len(lines) == 1 else r"\begin{gathered}" + r"\\".join(lines) + r"\end{gathered}"
+    return f'<div class="ctr-math notranslate">\\[{html.escape(set_)}\\]</div>'
+
+
+def _lines(equation: str) -> list[str]:
+    """Return an equation cut where there is a space between its statements, so that each line fits beside a diagram."""
+    lines: list[str] = []
+    for piece in re.split(r"\\q?quad(?![a-z])", equation):
+        whole = rf"{lines[-1]}\quad {piece.strip()}" if lines else ""
+        open_ = bool(lines) and (lines[-1].count("{") != lines[-1].count("}") or _is_word(lines[-1], piece))
+        if lines and (open_ or _width(whole) <= LINE):
+            lines[-1] = whole
+        else:
+            lines.append(piece.strip())
+    return lines
+
+
+def _is_word(before: str, after: str) -> bool:
+    """Tell whether the space is one beside a word such as "or"."""
+    return after.strip().startswith(r"\text{") or bool(re.search(r"\\text\{[^}]*\}$", before))
+
+
+def _width(equation: str) -> int:
+    """Return about how many characters of an equation are seen."""
+    bare = re.sub(r"\\(?:mathrm|mathcal|mathbb|big|Big|tfrac|,|\|)", "", equation)
+    return len(re.sub(r"[{}_^\s]", "", re.sub(r"\\[A-Za-z]+", "x", bare)))
 
 
 def _inline(text: str) -> str:

@@ -233,6 +233,18 @@ def test_html_is_balanced_and_small(shown: Gallery) -> None:
         assert f'id="{part}"' in whole
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_long_equations_are_cut_between_their_statements(name: str) -> None:
+    for cls in {type(module) for module in model_of(name).modules() if type(module).__module__.startswith("ctrlib")}:
+        for equation in describe(cls).equations:
+            lines = gallery_page._lines(" ".join(equation.split()))
+            for pair in ("{}", ("\\Big(", "\\Big)"), ("\\big(", "\\big)"), ("\\big[", "\\big]")):
+                assert all(line.count(pair[0]) == line.count(pair[1]) for line in lines), lines
+            joined = re.sub(r"\\quad|\s", "", "".join(lines))
+            assert joined == re.sub(r"\\q?quad|\s", "", equation)
+            assert len(lines) == 1 or max(map(gallery_page._width, lines)) <= 60
+
+
 def test_unknown_family_names_the_nearest(bare: Gallery) -> None:
     with pytest.raises(SettingError, match=r"family 'gate'.*Did you mean 'gated'"):
         bare.family("gate")
