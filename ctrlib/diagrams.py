@@ -350,7 +350,7 @@ def _path(a: Point, b: Point, turn: float) -> list[str]:
 
 
 def _shape(x: float, y: float, width: float, height: float, block: Block, dashed: bool) -> str:
-    kind = f"{block.kind} training" if dashed or block.kind == "loss" else block.kind
+    kind = f"of-{block.kind} training" if dashed or block.kind in ("teacher", "loss") else f"of-{block.kind}"
     if block.kind == "join":
         return f'<circle class="{kind}" cx="{_n(x + width / 2)}" cy="{_n(y + RADIUS)}" r="{RADIUS}"/>'
     round_ = {"end": height / 2, "gate": height / 2, "mlp": 0}.get(block.kind, 4)

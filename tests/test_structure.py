@@ -25,8 +25,8 @@ ORDER = [
     ["views", "differences", "footer", "pages"],
     ["freshness", "publish"],
     ["book", "bench"],
-    ["ledger", "rerun"],
-    ["gallery", "ledger_page"],
+    ["ledger", "gallery", "rerun"],
+    ["gallery_page", "ledger_page"],
     ["cli"],
 ]
 RANK = {room: rank for rank, rooms in enumerate(ORDER) for room in rooms}

@@ -26,6 +26,17 @@
     controls.querySelector("[role=status]").textContent = chosen ? `${left} of ${rows.length} systems` : "";
   }
 
+  // Hundreds of equations take seconds to set, so those of a card wait until it opens. One call at a time.
+  let before = Promise.resolve();
+  function setEquations(box) {
+    const closed = (element) => element.closest("details:not([open])");
+    const waiting = [...box.querySelectorAll(".ctr-math:not([data-set])")].filter((element) => !closed(element));
+    if (!waiting.length || !window.MathJax) return;
+    waiting.forEach((element) => { element.dataset.set = "yes"; });
+    before = before.then(() => MathJax.startup.promise).then(() => MathJax.typesetPromise(waiting))
+      .catch((error) => console.error(error));
+  }
+
   function openNamed() {
     const found = document.getElementById(decodeURIComponent(location.hash.slice(1)));
     if (!found || !found.closest(".ctr-gallery")) return;
@@ -46,14 +57,16 @@
       button.addEventListener("click", () => showFamily(controls, button.dataset.family));
     }
     showCounts(Number(controls.querySelector("select").value)); // a reloaded page keeps the reader's choice
+    document.addEventListener("toggle", (event) => setEquations(event.target), true);
     addEventListener("hashchange", openNamed);
     document.addEventListener("click", (event) => { // a link to the card that the address names already
       const link = event.target.closest(".ctr-gallery a[href^='#']");
       if (link && link.hash === location.hash) openNamed();
     });
     openNamed();
+    document.querySelectorAll(".ctr-gallery").forEach(setEquations);
   }
 
-  if (document.readyState === "loading") document.addEventListener("DOMContentLoaded", start);
-  else start();
+  if (document.readyState === "complete") start();
+  else document.addEventListener("DOMContentLoaded", start); // MathJax is there by then
 })();

@@ -48,7 +48,7 @@ class NeuronNetwork(CTRModel):
     Structure: ids -> embedding -> {L layers: quadratic layer -> dropout} -> linear map -> logit
 
     Parameters: $VD$, those of the L layers, $d + 1$, and with batch norm $2Ld$. A map from $d$ to $nd$ has
-    $n(d^2 + d)$, a bilinear form at the compressed width $c$ has $c^2 (c + 1) / 2$ and is preceded by a map of $dc$.
+    $n(d^2 + d)$, a bilinear form at the compressed width $c$ has $c^3 + c$ and comes after a map of $dc$.
 
     Source: Li, Zhang, Zhang, Sang, Zhu, "Revisiting Feature Interactions from the Perspective of Quadratic Neural
     Networks for Click-through Rate Prediction", KDD 2025, Table 1 (T1 to T25), and its authors' code (T26 to T30).
