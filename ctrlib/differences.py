@@ -6,6 +6,7 @@ Made for pages in `book/`: addresses are relative to that folder.
 from __future__ import annotations
 
 import html
+import math
 import re
 from collections.abc import Mapping
 from functools import cache
@@ -36,10 +37,8 @@ EFFECT_COLUMNS: views.Columns = {
     "name": ("comparison", ""),
     "data": ("data", ""),
     "difference": ("difference", "+.2f"),
-    "low": ("low", "+.2f"),
-    "high": ("high", "+.2f"),
-    "outcome": ("outcome", ""),
-    "p_holm": ("p (Holm)", ".3f"),
+    "interval": ("95 % interval", ""),
+    "outcome": ("the first is", ""),
     "seeds": ("seeds", ""),
 }
 
@@ -148,8 +147,13 @@ def tell(*names: str) -> None:
         rows = measured(differences()[name].paper)
         rows = rows[rows["id"] == name]
         if len(rows):
+            rows = rows.assign(interval=[_interval(*ends) for ends in zip(rows["low"], rows["high"], strict=True)])
             what = "Points of test AUC, the first less the second, paired by seed."
             display(views.table(rows, EFFECT_COLUMNS, what))  # type: ignore[no-untyped-call]
+
+
+def _interval(low: float, high: float) -> str:
+    return f"{low:+.2f} to {high:+.2f}" if math.isfinite(low + high) else "one seed"
 
 
 class Block:
@@ -166,7 +170,7 @@ class Block:
         if first == second:
             first, second = f"One {first.lower()}", f"Another {second.lower()}"
         told = [("Paper", difference.place), ("Released", difference.file)]
-        told += [(first, difference.first), (second, difference.second), ("So", difference.effect)]
+        told += [(first, difference.first), (second, difference.second), ("Effect", difference.effect)]
         told += [("Not executed", difference.reason)]
         return [(term, text) for term, text in told if text]
 
@@ -180,7 +184,7 @@ class Block:
             where = f"{title}: {difference.heading}" if difference.heading else title
             link = address(difference.chapter, difference.heading)
             rows += f'<dt>More in</dt><dd><a class="reference internal" href="{link}">{html.escape(where)}</a></dd>'
-        title = f"{html.escape(difference.title)} <span>{difference.paper}, {difference.kind}</span>"
+        title = f"{html.escape(difference.title)} <span>{difference.kind}</span>"
         return f'<div class="ctr-difference" id="diff-{difference.id}"><p>{title}</p><dl>{rows}</dl></div>'
 
     def __repr__(self) -> str:

@@ -17,7 +17,7 @@ import pandas as pd
 from ctrlib.errors import SettingError, unknown
 from ctrlib.lab.experiments import EXPERIMENTS, experiment_records, experiment_runs
 from ctrlib.lab.records import Record
-from ctrlib.lab.tables import Pair, paired_table
+from ctrlib.lab.tables import PAIR_COLUMNS, Pair, paired_table
 from ctrlib.paths import papers_dir
 
 PAPERS = ("QNN-alpha", "DS-MLP")
@@ -132,7 +132,7 @@ def effects(differences: Iterable[Difference], metric: str = "test_auc") -> tupl
             table = table[table["seeds"] > 0].reset_index(names="name")
             rows.append(table.assign(id=[asked[name][0] for name in table["name"]], data=data))
     columns = ["id", "data", "name"]
-    found = pd.concat(rows, ignore_index=True) if rows else pd.DataFrame(columns=columns)
+    found = pd.concat(rows, ignore_index=True) if rows else pd.DataFrame(columns=[*columns, *PAIR_COLUMNS])
     order = {difference.id: place for place, difference in enumerate(differences)}
     found = found.sort_values("id", key=lambda ids: ids.map(order), kind="stable", ignore_index=True)
     return found[[*columns, *(c for c in found.columns if c not in columns)]], used
