@@ -420,4 +420,4 @@ Markdown(views.findings(f"{FILE.name}, {len(X_train):,} training rows", points))
 # All of them were computed while this page was built, in the profile that the table at the top names. Nothing is read from
 # records and nothing is written.
 #
-# **Next.** {doc}`/book/data` tells what the data sets of this book are.
+# **Next.** {doc}`/book/data` tells what the data sets of this book are, {doc}`/book/numbers` how its numbers come about.
