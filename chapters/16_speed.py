@@ -536,4 +536,4 @@ figure_table(
 footer("speed")
 
 # %% [markdown]
-# **Next.** {doc}`/book/numbers` tells how the other numbers of the book come about.
+# **Next.** {doc}`/chapters/17_your_data` takes a table of your own.

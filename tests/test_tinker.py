@@ -18,6 +18,7 @@ from pathlib import Path
 import jupytext
 import nbformat
 import numpy as np
+import pandas as pd
 import pytest
 import yaml
 
@@ -266,6 +267,32 @@ def test_colabs_cell_installs_ctrlib_and_runs_the_notebook(
     extras = {colab.name_of(one) for one in colab.read_settings(ROOT)["optional-dependencies"][colab.EXTRA]}
     assert set(after) - set(before) <= extras | {"ctrlib", "narwhals"}  # plotly needs narwhals
     assert float(ready.split(" after ")[1].split()[0]) < 60
+
+
+# ---- the chapter -----------------------------------------------------------------------------------------
+
+
+def test_the_chapter_reads_a_table_of_ones_own_when_one_line_is_changed(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    rows = 400
+    shop, hour = rng.choice(["north", "south"], rows), rng.integers(0, 24, rows)
+    own = pd.DataFrame({"shop": shop, "hour": hour, "price": rng.lognormal(size=rows).round(2)})
+    own["bought"] = np.where(rng.random(rows) < np.where(own["shop"] == "north", 0.7, 0.2), "yes", "no")
+    own.to_csv(tmp_path / "shop.csv", index=False)
+    line = 'FILE, LABEL, FIELDS = example, "click", None'
+    code = "\n\n".join(c.source for c in jupytext.read(CHAPTER).cells if c.cell_type == "code")
+    assert code.count(line) == 1 and code.count('profile = "quick"') == 1
+    code = code.replace(line, f'FILE, LABEL, FIELDS = {str(tmp_path / "shop.csv")!r}, "bought", None')
+    code = code.replace('profile = "quick"', 'profile = "smoke"')
+    # The example need not be at hand for a table of one's own.
+    code = code.replace('read_raw("ml-100k")', '{"all": pd.DataFrame()}')
+    script = tmp_path / "chapter.py"
+    script.write_text(code + "\nprint([field.kind for field in again.encoder_.fields], search.best_params_)\n")
+    environment = os.environ | {"PLOTLY_RENDERER": "json", "PYTHONPATH": str(ROOT), "TMPDIR": str(tmp_path)}
+    command = [sys.executable, "-W", "ignore", str(script)]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=environment)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert "['categorical', 'categorical', 'numeric'] {'ctrclassifier__embedding_regularizer'" in done.stdout
 
 
 # ---- calibration -----------------------------------------------------------------------------------------
