@@ -7,7 +7,6 @@ looks; without either it is a list that opens and closes.
 from __future__ import annotations
 
 import html
-import math
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,7 +17,7 @@ import pandas as pd
 from ctrlib import views
 from ctrlib.errors import CtrlibError
 from ctrlib.figures import Table
-from ctrlib.lab.claims import Claim
+from ctrlib.lab.claims import Claim, printed_effects
 from ctrlib.lab.records import TEXT, note_read
 from ctrlib.ledger import OUTCOMES, Entry, counts, verdict_section
 from ctrlib.paths import root
@@ -80,6 +79,8 @@ def _entry(entry: Entry) -> str:
     if isinstance(claim, Claim) and len(entry.verdicts):
         each = "".join(f"<li>{_verdict(claim, row)}</li>" for _, row in entry.verdicts.iterrows())
         lines.append(f"<ul>{each}</ul>")
+    if isinstance(claim, Claim) and (told := _printed(claim)):
+        lines.append(f"<p><b>In the paper.</b> {html.escape(told)}</p>")
     if entry.why:
         lines.append(f"<p>{html.escape(entry.why)}</p>")
     if isinstance(claim, Claim) and claim.remark:
@@ -101,13 +102,18 @@ def _verdict(claim: Claim, row: pd.Series) -> str:
     negligible = ", too small to matter" if row["negligible"] else ""
     where = "" if str(row["verdict"]).endswith(str(row["data"])) else f" on {row['data']}"
     seeds = f"{row['seeds']} seed{'s' if row['seeds'] != 1 else ''}"
-    printed = row["paper_effect"]
-    paper = "" if math.isnan(printed) else f" In the paper: {views.in_units(claim, printed)}."
     failed = f" {row['failed']} failed runs." if row["failed"] else ""
     return (
         f"<b>{html.escape(str(row['verdict']))}</b>{html.escape(where)}{negligible}: {html.escape(told)}, {seeds}."
-        f"{html.escape(paper)}{failed} <i>{html.escape(str(row['compared']))}</i>"
+        f"{failed} <i>{html.escape(str(row['compared']))}</i>"
     )
+
+
+def _printed(claim: Claim) -> str:
+    """Return the effect that the paper prints on each of its data sets, as a sentence; of several pairs the weakest."""
+    several = " in the weakest of its pairs" if len(claim.pairs) > 1 and claim.kind != "share" else ""
+    told = [f"{views.in_units(claim, effect)} ({data})" for data, effect in printed_effects(claim).items()]
+    return f"{', '.join(told)}{several}." if told else ""
 
 
 def _links(entry: Entry) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import math
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from ctrlib.errors import RecordError, SettingError
 from ctrlib.lab import boundaries, case_study, fidelity, overall, passes, streams, tables
 from ctrlib.lab import headline as headline_rooms
 from ctrlib.lab import judged as judged_rooms
-from ctrlib.lab.claims import Claim, comparisons, evaluate_claims, expand, load_claims, paper_effect
+from ctrlib.lab.claims import Claim, comparisons, evaluate_claims, expand, load_claims, paper_effect, printed_effects
 from ctrlib.lab.experiments import EXPERIMENTS
 from ctrlib.paths import root
 
@@ -66,6 +67,27 @@ def test_the_papers_own_table_gives_what_the_paper_says() -> None:
         "residual-matters": 0.0004,
     }
     assert {name: effects[name] for name in expected} == pytest.approx(expected, abs=1e-9)
+
+
+def test_printed_effects_are_read_from_the_table_that_the_section_names() -> None:
+    effects = {c.id: printed_effects(c) for c in load_claims()}
+    expected = {  # worked out by hand from the printed tables
+        "se-helps": ("KKBox", 0.8576 - 0.8557),
+        "every-part-helps": ("ML-1M", 0.9087 - 0.9079),  # the weakest of four
+        "plugging-in-beats-se": ("Frappe", 0.0007),
+        "heads-improve": ("KKBox", 0.8573 - 0.8574),
+        "se-costs-less-than-twice": ("Criteo", math.log2(328 / 258)),
+        "qnn-alpha-leads": ("Criteo", 0.8163 - 0.8155),
+        "gain-with-every-teacher": ("Avazu", 0.0003),
+        "student-matters": ("Criteo", 0.8152 - 0.8137),
+        "ds-mlp-latency-is-comparable": ("Criteo", math.log2(59.43 / 25.56)),
+        "mlp-collapses": ("Criteo", 0.0205),
+    }
+    assert {name: effects[name][data] for name, (data, _) in expected.items()} == pytest.approx(
+        {name: effect for name, (_, effect) in expected.items()}, abs=1e-9
+    )
+    assert "Criteo" not in effects["every-part-helps"]  # one of the four networks did not train there
+    assert effects["high-order-beats-second"] == {} == effects["teacher-saturates"]
 
 
 def labels_of(chapter: str) -> set[str]:

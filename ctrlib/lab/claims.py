@@ -30,7 +30,7 @@ import pandas as pd
 
 from ctrlib import paths
 from ctrlib.errors import SettingError, unknown
-from ctrlib.lab import stats, tables
+from ctrlib.lab import published, stats, tables
 from ctrlib.lab.tables import Pair
 
 TABLES = ("claim", "untestable")
@@ -349,3 +349,20 @@ def paper_effect(claim: Claim) -> float:
     if any(label not in values.index for label in claim.labels()):
         return math.nan
     return float(_judge(claim, values)["effect"])
+
+
+def printed_effects(claim: Claim) -> dict[str, float]:
+    """Return the effect of `claim` on each data set of the table that its section names, of several pairs the weakest.
+
+    Data sets on which the table lacks a cell are left out.
+    """
+    named = re.search(r"\bTable (\d)", claim.section)
+    if not named:
+        return {}
+    if math.isfinite(first := paper_effect(claim)):
+        return {"Criteo": first}
+    values = published.printed(claim.paper, int(named[1]), claim.metric)
+    if any(label not in values.index for label in claim.labels()):
+        return {}
+    whole = values.loc[claim.labels()].dropna(axis=1)
+    return {str(name): float(_judge(claim, whole[[name]])["effect"]) for name in whole}
