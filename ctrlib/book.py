@@ -1,6 +1,7 @@
 """Build the book: execute its pages, stage what was executed, render it, check the result.
 
     OUT/executed/PROFILE/*.ipynb   the pages as papermill executed them
+    OUT/pictures/*.svg             figures as pictures, kept while the figure stays the same
     OUT/site/                      what the renderer reads; same paths as in the repository
     OUT/_build/html                the book
 
@@ -27,8 +28,10 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from ctrlib import pictures
+from ctrlib.embed import Shelf, name_of
 from ctrlib.errors import CtrlibError, unknown
-from ctrlib.pages import for_the_book, paired, problems, same_source, typed_numbers
+from ctrlib.pages import figures_of, for_the_book, paired, problems, same_source, typed_numbers, without_machine
 from ctrlib.paths import JOBS, root
 
 PROFILES = ("smoke", "quick", "paper")
@@ -219,12 +222,19 @@ def stage(profile: str, out: Path) -> None:
     shutil.rmtree(site, ignore_errors=True)
     pages = sources()
     shutil.copytree(root() / "book", site / "book", ignore=_ignored(pages))
+    assets = site / "book" / "assets"
+    _add_scripts(assets)
+    staged = {}
     for name, source in pages.items():
-        target = site / source.relative_to(root()).with_suffix(".ipynb")
-        target.parent.mkdir(parents=True, exist_ok=True)
         notebook = _executed(out / "executed" / profile / f"{name}.ipynb", jupytext.read(source))
-        nbformat.write(for_the_book(notebook, str(root().resolve())), target)
-    _add_scripts(site / "book" / "assets")
+        target = site / source.relative_to(root()).with_suffix(".ipynb")
+        staged[target] = without_machine(notebook, str(root().resolve()))
+    shelf = _shelf(
+        assets, [figure for notebook in staged.values() for figure in figures_of(notebook)], out / "pictures"
+    )
+    for target, notebook in staged.items():
+        target.parent.mkdir(parents=True, exist_ok=True)
+        nbformat.write(for_the_book(notebook, shelf), target)
     (out / "_config.yml").write_text(json.dumps(configuration(), indent=1), encoding="utf-8")  # JSON is YAML
 
 
@@ -236,6 +246,17 @@ def _executed(done: Path, source: Any) -> Any:
         return notebook
     print(f"{done.stem} was not executed since its last change; the draft shows it without outputs.")
     return source
+
+
+def _shelf(assets: Path, figures: list[Any], drawn: Path) -> Shelf:
+    """Return the folder for the figures of all pages, with their pictures, which `drawn` keeps from build to build."""
+    named = {name_of(figure): figure for figure in figures}
+    found = pictures.draw(named, drawn, assets / "plotly.min.js")
+    folder = assets / "figures"
+    folder.mkdir(exist_ok=True)
+    for name in found:
+        shutil.copy(drawn / f"{name}.svg", folder)
+    return Shelf(folder, "../_static/figures", found)  # pages lie one folder deep
 
 
 def _ignored(pages: dict[str, Path]) -> Any:

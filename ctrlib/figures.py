@@ -226,7 +226,7 @@ def curves(
             for owner in dict.fromkeys(owners)
         ]
         place = {"x": 0, "xanchor": "left", "y": 1.02, "yanchor": "bottom"}
-        figure.update_layout(updatemenus=[{"buttons": buttons, **place}], legend={"x": 1, "xanchor": "right"})
+        figure.update_layout(updatemenus=[{"name": menu, "buttons": buttons, **place}], legend={"x": 1, "xanchor": "right"})
     figure.update_layout(
         xaxis_title=x_title or x,
         yaxis_title=y_title or y,
@@ -364,7 +364,8 @@ def boundaries(
             {"label": name, "method": "restyle", "args": [{"z": z}, which]}
             for name, z in zip(names, shown, strict=True)
         ]
-        figure.update_layout(updatemenus=[{"buttons": buttons, "x": 0, "xanchor": "left", "y": 1.25}])
+        place = {"x": 0, "xanchor": "left", "y": 1.25}
+        figure.update_layout(updatemenus=[{"name": "network", "buttons": buttons, **place}])
     elif len(names) > 1:
         figure.frames = [
             go.Frame(name=name, data=[go.Contour(z=one) for one in z], traces=which)

@@ -21,7 +21,8 @@ ORDER = [
     ["train", "plane"],
     ["lab"],
     ["figures"],
-    ["views", "pages"],
+    ["views", "embed"],
+    ["pages", "pictures"],
     ["book", "bench"],
     ["cli"],
 ]
