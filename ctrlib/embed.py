@@ -29,7 +29,7 @@ import numpy as np
 
 DIGITS = 7
 MOST_NAMED = 8  # longer lists are told by their ends
-MOST_NUMBERS = 20_000  # figures that draw more, such as maps of the plane, have no CSV
+MOST_NUMBERS = 50_000  # figures that draw more have no CSV
 HEIGHT = 450  # pixels, where a figure sets none
 TAG = re.compile(r"<[^>]*>")
 KINDS = {"bar": "Bars", "heatmap": "Map of coloured cells", "contour": "Maps with a contour line"}
@@ -151,9 +151,14 @@ def _listed(names: Iterable[Any]) -> str:
 
 
 def as_csv(figure: Figure) -> str:
-    """Return the numbers drawn, a line each: series, names, coordinates, ends of intervals; empty if there are many."""
+    """Return the numbers drawn, a line each: series, names, coordinates, ends of intervals.
+
+    Empty for maps of the plane, which are a picture more than numbers, and where there are very many.
+    """
+    if any(trace.get("type") == "contour" for trace in figure.get("data", [])):
+        return ""
     rows = list(_rows(figure))
-    if not rows or sum(map(len, rows)) > MOST_NUMBERS or "frames" in figure:
+    if not rows or sum(map(len, rows)) > MOST_NUMBERS:
         return ""
     columns = [name for name in ("series", "name", "x", "y", "z", "low", "high") if any(name in row for row in rows)]
     text = io.StringIO()

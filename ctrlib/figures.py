@@ -116,16 +116,15 @@ class _Column:
         return (self._cell(value) for value in self.values)
 
     def _cell(self, value: Any) -> str:
-        kind = ' class="number"' if self.numeric else ""
         if pd.isna(value):
-            return f'<td{kind} data-value="">&ndash;</td>'
+            return f'<td {"data-value" if self.numeric else "data-text"}="">&ndash;</td>'
         if self.math:
             formula = html.escape(str(value))
             return f'<td data-text="{formula}"><span class="math notranslate">\\({formula}\\)</span></td>'
-        if not self.numeric and len(str(value)) > LONG_TEXT:
-            kind = ' class="text"'
-        sort_by = f' data-value="{value}"' if self.numeric else ""
-        return f"<td{kind}{sort_by}>{html.escape(format(value, self.format))}</td>"
+        kind = ' class="text"' if not self.numeric and len(str(value)) > LONG_TEXT else ""
+        if self.numeric:
+            kind = f' data-value="{value:.9g}"'
+        return f"<td{kind}>{html.escape(format(value, self.format))}</td>"
 
 
 def intervals(
@@ -226,7 +225,9 @@ def curves(
             for owner in dict.fromkeys(owners)
         ]
         place = {"x": 0, "xanchor": "left", "y": 1.02, "yanchor": "bottom"}
-        figure.update_layout(updatemenus=[{"name": menu, "buttons": buttons, **place}], legend={"x": 1, "xanchor": "right"})
+        figure.update_layout(
+            updatemenus=[{"name": menu, "buttons": buttons, **place}], legend={"x": 1, "xanchor": "right"}
+        )
     figure.update_layout(
         xaxis_title=x_title or x,
         yaxis_title=y_title or y,

@@ -22,6 +22,7 @@ CAPTION = re.compile(r"\*(?P<words>[^*]+)\*(?:\s|$)")  # how `views.show` writes
 RESULT = re.compile(r"(?<![\w.,/-])(?:0\.[1-9]\d{3,}|\d{2}\.\d{2,})(?![\w.]*\d)")
 CODE_BLOCK = r"^```(?:\{(?:code-cell|code-block|math)\}|[a-z]).*?^```"
 NOT_PROSE = re.compile(rf"{CODE_BLOCK}|`[^`\n]*`|https?://\S+|\A---\n.*?^---\n", re.DOTALL | re.MULTILINE)
+SOURCE_LINK = re.compile(r'(?P<page>href="\.\./book/\w+)\.md(?P<place>[#"])')
 
 LOADING = {  # tag -> attributes that make a browser fetch something
     "script": ("src",),
@@ -103,6 +104,7 @@ def for_the_book(notebook: Notebook, shelf: Shelf) -> Notebook:
         if cell.cell_type == "code":
             cell.outputs = [output for output in cell.outputs if not _is_progress(output)]
             for output, after in zip(cell.outputs, [*cell.outputs[1:], {}], strict=False):
+                _to_pages(output)
                 data = output.get("data", {})
                 if PLOTLY in data:  # the JSON stays for the downloaded notebook
                     data["text/html"] = shelf.add(data[PLOTLY], _caption(cell, after))
@@ -121,6 +123,13 @@ def _show_parameters_alike(notebook: Notebook) -> None:
 
 def _is_progress(output: Any) -> bool:
     return output.get("name") == "stderr" and "\r" in output.get("text", "")
+
+
+def _to_pages(output: Any) -> None:
+    """Let links to sources of pages in raw HTML lead to the pages; those of Markdown the renderer resolves itself."""
+    data = output.get("data", {})
+    if "text/markdown" in data:
+        data["text/markdown"] = SOURCE_LINK.sub(r"\g<page>.html\g<place>", data["text/markdown"])
 
 
 def _caption(cell: Any, after: Any) -> str:
