@@ -123,7 +123,8 @@ def describe(figure: Figure, caption: str = "") -> str:
         parts.append(
             f"A slider sets {what or 'the step'}: {_listed(step['label'] for step in slider.get('steps', []))}"
         )
-    return ". ".join(part.rstrip(". ") for part in [*parts, _words(caption)] if part) + "."
+    told = ". ".join(part.rstrip(". ") for part in parts if part) + "."
+    return f"{told} {' '.join(caption.split())}".strip()
 
 
 def _kind(traces: Iterable[Figure]) -> str:

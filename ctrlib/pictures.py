@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -43,7 +44,8 @@ def draw(figures: Mapping[str, Any], folder: Path, plotly: Path) -> frozenset[st
         if path is None or find_spec("playwright") is None:
             print("No Chromium or no playwright: without scripts, figures are described in words only.", flush=True)
         else:
-            _draw(waiting, folder, plotly, path)
+            with ThreadPoolExecutor(1) as own:  # playwright refuses a thread in which an event loop runs
+                own.submit(_draw, waiting, folder, plotly, path).result()
     return frozenset(name for name in figures if (folder / f"{name}.svg").exists())
 
 

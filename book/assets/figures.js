@@ -181,7 +181,12 @@
     for (const [key, value] of Object.entries(themeUpdate(layout))) set(layout, key, value);
     const own = { responsive: true, displaylogo: false, modeBarButtons: [BUTTONS], ...config };
     await Plotly.newPlot(plot, { data, layout, frames, config: own });
+    tellColours(box);
     box.dataset.drawn = "yes";
+  }
+
+  function tellColours(box) {
+    box.dataset.colours = isDark() ? "dark" : "light";
   }
 
   function fail(box, reason) {
@@ -203,7 +208,7 @@
     boxes.forEach((box) => near.observe(box));
     new MutationObserver(() => {
       for (const plot of document.querySelectorAll(".ctr-figure[data-drawn=yes] > .ctr-plot")) {
-        Plotly.relayout(plot, themeUpdate(plot._fullLayout));
+        Plotly.relayout(plot, themeUpdate(plot._fullLayout)).then(() => tellColours(plot.parentElement));
       }
     }).observe(document.documentElement, { attributes: true, attributeFilter: ["data-theme"] });
   }
