@@ -31,7 +31,7 @@ DIGITS = 7
 MOST_NAMED = 8  # longer lists are told by their ends
 MOST_NUMBERS = 50_000  # figures that draw more have no CSV
 HEIGHT = 450  # pixels, where a figure sets none
-TAG = re.compile(r"<[^>]*>")
+TAG = re.compile(r"</?(?:br|b|i|em|sub|sup|span|a)\b[^>]*>")  # those that plotly understands
 KINDS = {"bar": "Bars", "heatmap": "Map of coloured cells", "contour": "Maps with a contour line"}
 
 Figure = Mapping[str, Any]  # plotly's JSON: data, layout and, with a slider, frames

@@ -73,6 +73,7 @@ def test_a_shelf_escapes_words_and_points_to_its_files(tmp_path: Path) -> None:
 
 def test_the_caption_of_a_figure_is_what_follows_it_in_italics(tmp_path: Path) -> None:
     figure = json.loads(intervals(ROWS, "auc", "cell", "low", "high").to_json())
+    told = '*Look here.* Claim: <a href="../book/claims.md#claim-x">x</a>.'
     outputs = [
         nbformat.v4.new_output("display_data", {pages.PLOTLY: figure}),
         nbformat.v4.new_output(
