@@ -215,7 +215,9 @@ def _interval(trace: Figure, row: Figure, place: int) -> dict[str, Any]:
     """Return the ends of the interval that a trace draws, along y or else along x."""
     for coordinate in ("y", "x"):
         bars = trace.get(f"error_{coordinate}") or {}
-        above = _at(bars.get("array"), place)
+        if "array" not in bars:
+            continue
+        above = _at(bars["array"], place)
         below = _at(bars.get("arrayminus"), place) if bars.get("arrayminus") else above
         at = row.get(coordinate)
         if isinstance(above, int | float) and isinstance(below, int | float) and isinstance(at, int | float):

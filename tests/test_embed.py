@@ -76,9 +76,7 @@ def test_the_caption_of_a_figure_is_what_follows_it_in_italics(tmp_path: Path) -
     told = '*Look here.* Claim: <a href="../book/claims.md#claim-x">x</a>.'
     outputs = [
         nbformat.v4.new_output("display_data", {pages.PLOTLY: figure}),
-        nbformat.v4.new_output(
-            "display_data", {"text/markdown": '*Look here.* Claim: <a href="../book/claims.md#claim-x">x</a>'}
-        ),
+        nbformat.v4.new_output("display_data", {"text/markdown": told}),
         nbformat.v4.new_output("display_data", {pages.PLOTLY: figure}),
     ]
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(outputs=outputs)])
