@@ -281,7 +281,7 @@ for name in shown:
     caption = (
         f"Gap of every format on {name}. Bars are 95 % intervals over seeds; a dot without a bar is one pair."
     )
-    views.show(views.gap_figure(rows, name), caption)
+    views.show(views.gap_figure(rows, name), caption, "share-without-relu")
 
 # %% tags=["hide-input"]
 for name in shown:

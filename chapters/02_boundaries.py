@@ -113,9 +113,8 @@ for shape in EPOCHS:
     }
     shown = dict.fromkeys(panels, drawn_points(shape))
     figure = boundaries(panels, BOX, points=shown, columns=3, slider="epoch")
-    views.show(
-        figure, f"The {shape}. Look for straight pieces that meet in corners, and for where they come from."
-    )
+    caption = f"The {shape}. Look for straight pieces that meet in corners, and for where they come from."
+    views.show(figure, caption, "quadratic-bends")
 
 # %% [markdown]
 # Any other format: pick it from the list.
@@ -195,7 +194,8 @@ figure = intervals(
     x_title="share of all turning on the sharpest tenth of the boundary",
     format=".3f",
 )
-views.show(figure, "Right: corners. Left: even curves. A straight boundary does not turn and has no dot.")
+caption = "Right: corners. Left: even curves. A straight boundary does not turn and has no dot."
+views.show(figure, caption, "relu-is-sharper")
 
 # %% [markdown]
 # ## With and without the self-ensemble loss

@@ -233,9 +233,8 @@ def row_sweep(name):
 swept = {name: row_sweep(name) for name in shown}
 for name in shown:
     figure = views.sweep_figure(swept[name], "number of rows", name, "rows R", color="gate")
-    views.show(
-        figure, "If rows add capacity through the activation alone, the line without activation is flat."
-    )
+    caption = "If rows add capacity through the activation alone, the line without activation is flat."
+    views.show(figure, caption, "more-rows-help")
     extra = {"gate": ("mid activation", "")}
     display(views.sweep_table(swept[name], "number of rows", f"Rows on {name}. Intervals over seeds.", extra))
 

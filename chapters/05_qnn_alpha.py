@@ -213,7 +213,7 @@ SHOWN |= {"hadamard": "Hadamard (one row)", "no-se": "no SE loss"}
 ablations = {name: views.against(runs[name], NAME, SHOWN) for name in shown}
 for name in shown:
     caption = f"Ablations on {name}, with 95 % intervals over seeds."
-    views.show(views.against_figure(ablations[name], NAME, name), caption)
+    views.show(views.against_figure(ablations[name], NAME, name), caption, "every-part-helps")
     display(views.comparison(ablations[name], f"Ablations on {name}."))
 
 # %% [markdown]

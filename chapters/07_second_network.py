@@ -136,7 +136,7 @@ SHOWN |= {"ensemble-shared": "two networks on one table", "ensemble+SE": "two ne
 compared = {name: views.against(runs[name], "no-se", SHOWN) for name in shown}
 for name in shown:
     caption = "Right of the dashed line: better than one network. Does the second row reach the third?"
-    views.show(views.against_figure(compared[name], "one network", name), caption)
+    views.show(views.against_figure(compared[name], "one network", name), caption, "se-replaces-an-ensemble")
     display(views.comparison(compared[name], f"One and two networks on {name}."))
 
 # %% [markdown]

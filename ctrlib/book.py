@@ -1,6 +1,7 @@
 """Build the book: execute its pages, stage what was executed, render it, check the result.
 
     OUT/executed/PROFILE/*.ipynb   the pages as papermill executed them, each with its inputs beside it
+    OUT/pictures/*.svg             figures as pictures, kept while the figure stays the same
     OUT/site/                      what the renderer reads; same paths as in the repository
     OUT/_build/html                the book
 
@@ -30,12 +31,24 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from ctrlib import pictures
+from ctrlib.embed import Shelf, name_of
 from ctrlib.errors import CtrlibError, unknown
 from ctrlib.footer import IN_THE_BOOK
 from ctrlib.freshness import changed, code_digest, executed_on, inputs, keep
 from ctrlib.lab.export import write_csv
 from ctrlib.lab.records import READS
-from ctrlib.pages import broken_links, for_the_book, marked_stale, paired, problems, typed_numbers, with_text_of
+from ctrlib.pages import (
+    broken_links,
+    figures_of,
+    for_the_book,
+    marked_stale,
+    paired,
+    problems,
+    typed_numbers,
+    with_text_of,
+    without_machine,
+)
 from ctrlib.paths import JOBS, MADE, root
 from ctrlib.publish import finish, site_address
 
@@ -284,14 +297,19 @@ def stage(profile: str, out: Path) -> None:
     pages = sources()
     with TemporaryDirectory(dir=out, prefix="site-") as folder:
         site = Path(folder)
+        assets, staged = site / "book" / "assets", {}
         shutil.copytree(root() / "book", site / "book", ignore=_ignored(pages))
+        _add_scripts(assets)
+        _add_downloads(assets)
         for name, source in pages.items():
-            target = site / source.relative_to(root()).with_suffix(".ipynb")
-            target.parent.mkdir(parents=True, exist_ok=True)
             notebook = _page(name, jupytext.read(source), profile, out)
-            nbformat.write(for_the_book(notebook, str(root().resolve())), target)
-        _add_scripts(site / "book" / "assets")
-        _add_downloads(site / "book" / "assets")
+            target = site / source.relative_to(root()).with_suffix(".ipynb")
+            staged[target] = without_machine(notebook, str(root().resolve()))
+        figures = [figure for notebook in staged.values() for figure in figures_of(notebook)]
+        shelf = _shelf(assets, figures, out / "pictures")
+        for target, notebook in staged.items():
+            target.parent.mkdir(parents=True, exist_ok=True)
+            nbformat.write(for_the_book(notebook, shelf), target)
         mirror(site, out / "site")
     (out / "_config.yml").write_text(json.dumps(configuration(), indent=1), encoding="utf-8")  # JSON is YAML
 
@@ -326,6 +344,17 @@ def mirror(new: Path, old: Path) -> None:
         if not (old / name).is_file() or not filecmp.cmp(new / name, old / name, shallow=False):
             (old / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(new / name, old / name)
+
+
+def _shelf(assets: Path, figures: list[Any], drawn: Path) -> Shelf:
+    """Return the folder for the figures of all pages, with their pictures, which `drawn` keeps from build to build."""
+    named = {name_of(figure): figure for figure in figures}
+    found = pictures.draw(named, drawn, assets / "plotly.min.js")
+    folder = assets / "figures"
+    folder.mkdir(exist_ok=True)
+    for name in found:
+        shutil.copy(drawn / f"{name}.svg", folder)
+    return Shelf(folder, "../_static/figures", found)  # pages lie one folder deep
 
 
 def _ignored(pages: dict[str, Path]) -> Any:

@@ -124,19 +124,18 @@ class _Column:
         return (self._cell(value, address) for value, address in zip(self.values, addresses, strict=True))
 
     def _cell(self, value: Any, address: str = "") -> str:
-        kind = ' class="number"' if self.numeric else ""
         if pd.isna(value):
-            return f'<td{kind} data-value="">&ndash;</td>'
+            return f'<td {"data-value" if self.numeric else "data-text"}="">&ndash;</td>'
         if self.math:
             formula = html.escape(str(value))
             return f'<td data-text="{formula}"><span class="math notranslate">\\({formula}\\)</span></td>'
-        if not self.numeric and len(str(value)) > LONG_TEXT:
-            kind = ' class="text"'
-        sort_by = f' data-value="{value}"' if self.numeric else ""
+        kind = ' class="text"' if not self.numeric and len(str(value)) > LONG_TEXT else ""
+        if self.numeric:
+            kind = f' data-value="{value:.9g}"'
         text = html.escape(format(value, self.format))
         if address:
             text = f'<a class="reference internal" href="{html.escape(address)}">{text}</a>'
-        return f"<td{kind}{sort_by}>{text}</td>"
+        return f"<td{kind}>{text}</td>"
 
 
 def intervals(
@@ -237,7 +236,9 @@ def curves(
             for owner in dict.fromkeys(owners)
         ]
         place = {"x": 0, "xanchor": "left", "y": 1.02, "yanchor": "bottom"}
-        figure.update_layout(updatemenus=[{"buttons": buttons, **place}], legend={"x": 1, "xanchor": "right"})
+        figure.update_layout(
+            updatemenus=[{"name": menu, "buttons": buttons, **place}], legend={"x": 1, "xanchor": "right"}
+        )
     figure.update_layout(
         xaxis_title=x_title or x,
         yaxis_title=y_title or y,
@@ -375,7 +376,8 @@ def boundaries(
             {"label": name, "method": "restyle", "args": [{"z": z}, which]}
             for name, z in zip(names, shown, strict=True)
         ]
-        figure.update_layout(updatemenus=[{"buttons": buttons, "x": 0, "xanchor": "left", "y": 1.25}])
+        place = {"x": 0, "xanchor": "left", "y": 1.25}
+        figure.update_layout(updatemenus=[{"name": "network", "buttons": buttons, **place}])
     elif len(names) > 1:
         figure.frames = [
             go.Frame(name=name, data=[go.Contour(z=one) for one in z], traces=which)

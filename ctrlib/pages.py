@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import copy
 import hashlib
-import json
 import re
 from html.parser import HTMLParser
 from pathlib import Path
@@ -15,15 +14,18 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from ctrlib import colab
+from ctrlib.embed import Shelf
 
 Notebook = Any  # nbformat brings no types
 PLOTLY = "application/vnd.plotly.v1+json"
 INJECTED = "injected-parameters"  # papermill's tag
+CAPTION = re.compile(r"\*(?P<words>[^*]+)\*(?:\s|$)")  # how `views.show` writes it below a figure
 
 # A result looks like 0.9812 or 98.12. Settings such as 0.0005 or 1e-3, versions and years do not.
 RESULT = re.compile(r"(?<![\w.,/-])(?:0\.[1-9]\d{3,}|\d{2}\.\d{2,})(?![\w.]*\d)")
 CODE_BLOCK = r"^```(?:\{(?:code-cell|code-block|math)\}|[a-z]).*?^```"
 NOT_PROSE = re.compile(rf"{CODE_BLOCK}|`[^`\n]*`|https?://\S+|\A---\n.*?^---\n", re.DOTALL | re.MULTILINE)
+SOURCE_LINK = re.compile(r'(?P<page>href="\.\./book/\w+)\.md(?P<place>[#"])')
 
 LOADING = {  # tag -> attributes that make a browser fetch something
     "script": ("src",),
@@ -123,22 +125,32 @@ def marked_stale(notebook: Notebook, name: str, why: list[str], date: str) -> No
     return page
 
 
-def for_the_book(notebook: Notebook, machine_root: str) -> Notebook:
-    """Return the notebook without traces of this machine, its figures with an HTML form, progress bars gone.
-
-    `machine_root` is the folder whose name must not be shown.
-    """
+def without_machine(notebook: Notebook, machine_root: str) -> Notebook:
+    """Return a copy of the notebook without `machine_root`, the folder whose name must not be shown."""
     import nbformat
 
-    notebook = nbformat.reads(nbformat.writes(notebook).replace(machine_root, "."), 4)
+    return nbformat.reads(nbformat.writes(notebook).replace(machine_root, "."), 4)
+
+
+def figures_of(notebook: Notebook) -> list[Any]:
+    """Return the figures that an executed notebook holds, as plotly's JSON."""
+    outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
+    return [output["data"][PLOTLY] for output in outputs if PLOTLY in output.get("data", {})]
+
+
+def for_the_book(notebook: Notebook, shelf: Shelf) -> Notebook:
+    """Change the notebook into its form in the book and return it: figures on the `shelf`, progress bars gone."""
     notebook.metadata.pop("papermill", None)
     for cell in notebook.cells:
         cell.metadata.pop("papermill", None)
         cell.metadata.pop("execution", None)
         if cell.cell_type == "code":
             cell.outputs = [output for output in cell.outputs if not _is_progress(output)]
-            for output in cell.outputs:
-                _add_figure_html(output.get("data", {}))
+            for output, after in zip(cell.outputs, [*cell.outputs[1:], {}], strict=False):
+                _to_pages(output)
+                data = output.get("data", {})
+                if PLOTLY in data:  # the JSON stays for the downloaded notebook
+                    data["text/html"] = shelf.add(data[PLOTLY], _caption(cell, after))
     _show_parameters_alike(notebook)
     return notebook
 
@@ -156,14 +168,19 @@ def _is_progress(output: Any) -> bool:
     return output.get("name") == "stderr" and "\r" in output.get("text", "")
 
 
-def _add_figure_html(data: dict[str, Any]) -> None:
-    """Set the HTML form that book/assets/figures.js draws; the JSON stays for the downloaded notebook."""
-    if PLOTLY in data:
-        figure = json.dumps(data[PLOTLY], separators=(",", ":")).replace("<", "\\u003c")
-        data["text/html"] = (
-            f'<div class="ctr-figure"><script type="application/json">{figure}</script>'
-            "<noscript>This figure needs JavaScript.</noscript></div>"
-        )
+def _to_pages(output: Any) -> None:
+    """Let links to sources of pages in raw HTML lead to the pages; those of Markdown the renderer resolves itself."""
+    data = output.get("data", {})
+    if "text/markdown" in data:
+        data["text/markdown"] = SOURCE_LINK.sub(r"\g<page>.html\g<place>", data["text/markdown"])
+
+
+def _caption(cell: Any, after: Any) -> str:
+    """Return the caption of a figure: that of its cell, or what the next output says in italics."""
+    if own := cell.metadata.get("mystnb", {}).get("figure", {}).get("caption"):
+        return str(own)
+    found = CAPTION.match(after.get("data", {}).get("text/markdown", ""))
+    return found["words"] if found else ""
 
 
 def typed_numbers(markdown: str) -> list[str]:

@@ -6,6 +6,7 @@ a table of `ctrlib.figures`. AUC is shown in percent, differences of AUC in poin
 
 from __future__ import annotations
 
+import html
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -21,6 +22,7 @@ from ctrlib.lab.records import Record
 from ctrlib.lab.records import frame as record_frame
 from ctrlib.lab.search import SEARCH
 from ctrlib.lab.tables import Pair, cell_table, join_paper, paired_table
+from ctrlib.paths import root
 
 GAP = "AUC without − with ReLU (points of AUC in %)"
 DIFFERENCE = "AUC less that of {} (points of AUC in %)"
@@ -366,7 +368,21 @@ def _say(text: str) -> None:
     _display(Markdown(text))  # type: ignore[no-untyped-call]
 
 
-def show(figure: Any, caption: str) -> None:
-    """Show a figure and, below it, what to see in it."""
+def claim_link(name: str) -> str:
+    """Return the sentence of a claim as a link to its place on the page of claims, as Markdown takes it.
+
+    Without that page it is the sentence alone. Raises `SettingError` for an unknown claim.
+    """
+    sentences = {claim.id: claim.sentence for claim in load_claims()}
+    if name not in sentences:
+        raise unknown("claim", name, sentences)
+    words = html.escape(sentences[name].rstrip("."))
+    if not (root() / "book" / "claims.md").exists():
+        return words
+    return f'<a href="../book/claims.md#claim-{name}">{words}</a>'  # ctrlib.pages makes it .html
+
+
+def show(figure: Any, caption: str, claim: str = "") -> None:
+    """Show a figure and, below it, what to see in it and, where one is named by its id, the claim that it bears on."""
     figure.show()
-    _say(f"*{caption}*")
+    _say(f"*{caption}*" + (f" Claim: {claim_link(claim)}." if claim else ""))

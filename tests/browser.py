@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,7 +13,10 @@ from pathlib import Path
 
 from playwright.sync_api import Browser, Page, TimeoutError, sync_playwright
 
-NAMES = ("chromium", "chromium-browser", "google-chrome", "/usr/bin/chromium")
+from ctrlib.pictures import find_browser
+
+__all__ = ["Visit", "find_browser", "opened", "serve", "start", "visit"]
+
 OFFLINE = "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"
 # A page is ready when each of its figures and tables is drawn or has said why it cannot be.
 READY = """() => document.readyState === "complete"
@@ -35,11 +37,6 @@ class Visit:
         """Addresses on other hosts than the one that serves the book."""
         ours = re.compile(r"https?://127\.0\.0\.1[:/]|data:|blob:")
         return [address for address in self.requests if not ours.match(address)]
-
-
-def find_browser() -> str | None:
-    """Return the path of a Chromium, or None where there is none."""
-    return next((path for name in NAMES if (path := shutil.which(name))), None)
 
 
 @contextmanager

@@ -22,7 +22,6 @@ from ctrlib.errors import CtrlibError, SettingError
 from ctrlib.paths import cache_dir
 
 ROOT = Path(__file__).resolve().parent.parent
-BUILT = ROOT / "build" / "_build" / "html"
 PAGES = ("claims", "data", "differences", "differences_ds_mlp", "differences_qnn_alpha", "gallery", "index", "numbers")
 SOURCES = sorted([*(ROOT / "chapters").glob("*.py"), *(ROOT / "book" / f"{name}.md" for name in PAGES)])
 
@@ -309,11 +308,3 @@ def test_figures_draw_and_tables_sort_and_filter(chromium: Browser, tiny_book: P
     assert [name for _, name in rows[:3]] == ["T0", "T7", "T2"]  # by AUC, not by name
     assert [name for hidden, name in rows if not hidden] == ["T11", "T1", "T10"]
     assert "3 of 12 rows" in seen.dom
-
-
-@pytest.mark.skipif(not BUILT.exists(), reason="the book is not built; run make book first")
-@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
-def test_built_book_draws(chromium: Browser, dark: bool) -> None:
-    found = [page for folder in ("book", "chapters") for page in sorted((BUILT / folder).glob("*.html"))]
-    visits = [looked_at(chromium, BUILT, page.relative_to(BUILT).as_posix(), dark) for page in found]
-    assert sum(seen.dom.count('data-drawn="yes"') for seen in visits) > 0

@@ -26,8 +26,8 @@ def test_table_escapes_text_formats_numbers_and_keeps_what_sorting_needs() -> No
     html = table._repr_html_()
     assert "T&lt;10&gt;" in html and "T<10>" not in html
     assert "AUC &amp; co" in html
-    assert '<td class="number" data-value="0.98">98.0%</td>' in html
-    assert '<td class="number" data-value="">&ndash;</td>' in html
+    assert '<td data-value="0.98">98.0%</td>' in html
+    assert '<td data-value="">&ndash;</td>' in html
     assert r"\(x \odot x\)" in html
     assert "T9" in repr(table) and "<" not in repr(table).replace("T<10>", "")
 
