@@ -31,7 +31,7 @@ MEANINGS = {
     "does not transfer": "the opposite holds on our data",
     "contradicted": "the opposite holds on the paper's own data or in its own setting",
     "not measured": "its runs are still to come",
-    "not testable here": "it needs data, users or hardware that this book does not have",
+    "not testable here": "it needs data, users or hardware that are not here, or has no size to measure",
 }
 WORDS_A_MINUTE = 200
 SOURCES = {"latency": "latency.json", "fidelity": "fidelity.json"}  # of data/measurements

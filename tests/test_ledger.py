@@ -373,6 +373,7 @@ def test_filters_filter_and_stand_in_the_address(chromium: Browser, address: str
     with browser.opened(chromium, shared, height=900) as (page, _):
         assert shown(page) == wanted
         assert page.input_value('select[name="verdict"]') == "undecided"
+        assert 0 <= page.eval_on_selector("form", "f => f.getBoundingClientRect().top") < 900
     with browser.opened(chromium, f"{address}#verdict=nonsense&chapter=09_align", height=900) as (page, seen):
         assert shown(page) == expected(entries, chapter="09_align") and seen.complaints == []
 

@@ -69,7 +69,9 @@
           field.value = value;
         }
       }
-      return apply();
+      apply();
+      if (Object.keys(chosen()).length) form.scrollIntoView();
+      return undefined;
     }
 
     const changed = () => { apply(); keepInAddress(); };
