@@ -192,17 +192,20 @@ def test_addresses_exist_in_the_built_book() -> None:
 @built
 def test_the_overview_filters_and_its_names_lead_to_their_cells() -> None:
     path = browser.find_browser() or pytest.skip("no Chromium found; on Debian: apt-get install chromium")
-    with browser.start(path) as running, browser.serve(BUILT) as at:
-        with browser.opened(running, f"{at}/book/differences.html", width=390) as (page, seen):
-            page.locator(".ctr-filter input").first.fill("DS-MLP training")
-            table = page.locator(".ctr-table").first
-            shown = table.locator("tbody tr:not([hidden])").all_inner_texts()
-            assert 0 < len(shown) < len(ENTRIES)
-            assert all("DS-MLP" in text and "training" in text.lower() for text in shown)
-            assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
-            table.locator("tbody tr:not([hidden]) a").first.click()
-            page.wait_for_url("**/differences_ds_mlp.html#diff-*")
-            assert page.locator(":target").count() == 1 and seen.complaints == [] == seen.outside
+    with (
+        browser.start(path) as running,
+        browser.serve(BUILT) as at,
+        browser.opened(running, f"{at}/book/differences.html", width=390) as (page, seen),
+    ):
+        page.locator(".ctr-filter input").first.fill("DS-MLP training")
+        table = page.locator(".ctr-table").first
+        shown = table.locator("tbody tr:not([hidden])").all_inner_texts()
+        assert 0 < len(shown) < len(ENTRIES)
+        assert all("DS-MLP" in text and "training" in text.lower() for text in shown)
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+        table.locator("tbody tr:not([hidden]) a").first.click()
+        page.wait_for_url("**/differences_ds_mlp.html#diff-*")
+        assert page.locator(":target").count() == 1 and seen.complaints == [] == seen.outside
 
 
 # ---- counting --------------------------------------------------------------------------------------------
