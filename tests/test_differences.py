@@ -6,6 +6,7 @@ import ast
 from collections.abc import Iterator
 from pathlib import Path
 
+import browser
 import jupytext
 import pytest
 from docutils.nodes import make_id
@@ -22,6 +23,9 @@ from ctrlib.losses import COMPARED, DISTILLATION, LOSSES
 ROOT = Path(__file__).resolve().parent.parent
 ENTRIES = load_differences(ROOT / "data" / "papers" / "differences.toml")
 FORMS = [(entry.id, name, dict(form)) for entry in ENTRIES for name, form in entry.forms.items()]
+built = pytest.mark.skipif(
+    not (BUILT / "book" / "differences.html").exists(), reason="the book is not built; run make book"
+)
 ENTRY = """
 [[difference]]
 id = "one"
@@ -173,7 +177,7 @@ def test_slugs_are_the_renderers() -> None:
     assert HEADINGS[".py"].findall("# ---\n# # Title\n# x\n# ## Two\n") == ["Title", "Two"]
 
 
-@pytest.mark.skipif(not (BUILT / "book" / "differences.html").exists(), reason="the book is not built; run make book")
+@built
 def test_addresses_exist_in_the_built_book() -> None:
     for entry in ENTRIES:
         own = (BUILT / "book" / f"{PAGES[entry.paper]}.html").read_text(encoding="utf8")
@@ -183,6 +187,25 @@ def test_addresses_exist_in_the_built_book() -> None:
             assert f'id="{anchor}"' in (BUILT / page).read_text(encoding="utf8"), f"{page}#{anchor}"
     for name in ("differences", *PAGES.values()):
         assert (BUILT / "book" / f"{name}.html").stat().st_size < 300_000
+
+
+@built
+def test_the_overview_filters_and_its_names_lead_to_their_cells() -> None:
+    path = browser.find_browser() or pytest.skip("no Chromium found; on Debian: apt-get install chromium")
+    with (
+        browser.start(path) as running,
+        browser.serve(BUILT) as at,
+        browser.opened(running, f"{at}/book/differences.html", width=390) as (page, seen),
+    ):
+        page.locator(".ctr-filter input").first.fill("DS-MLP training")
+        table = page.locator(".ctr-table").first
+        shown = table.locator("tbody tr:not([hidden])").all_inner_texts()
+        assert 0 < len(shown) < len(ENTRIES)
+        assert all("DS-MLP" in text and "training" in text.lower() for text in shown)
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+        table.locator("tbody tr:not([hidden]) a").first.click()
+        page.wait_for_url("**/differences_ds_mlp.html#diff-*")
+        assert page.locator(":target").count() == 1 and seen.complaints == [] == seen.outside
 
 
 # ---- counting --------------------------------------------------------------------------------------------
