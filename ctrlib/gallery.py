@@ -10,7 +10,7 @@ from __future__ import annotations
 import inspect
 import re
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -117,10 +117,23 @@ def card_of(name: str) -> str:
     return NEURONS if name in FORMATS else name
 
 
+@cache
 def parameters(name: str) -> tuple[int, ...]:
-    """Return a system's parameters with default settings (`COUNTED`) for each of `schemas`."""
-    settings = COUNTED.get(name, {})
-    return tuple(build_model(name, schema, **settings).num_parameters for schema in schemas().values())
+    """Return a system's parameters with default settings (`COUNTED`) for each of `schemas`.
+
+    Every id adds the same number of them, so two networks with small tables tell the size of one with a large table.
+    """
+
+    def count(fields: int, ids: int) -> int:
+        return build_model(name, _schema(fields, ids), **COUNTED.get(name, {})).num_parameters
+
+    found = []
+    for schema in schemas().values():
+        fields = schema.num_fields
+        small = count(fields, 2 * fields)
+        each = (count(fields, 3 * fields) - small) // fields
+        found.append(small + each * (schema.table_rows - 2 * fields))
+    return tuple(found)
 
 
 @dataclass(frozen=True)

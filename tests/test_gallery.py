@@ -123,10 +123,11 @@ def test_card_tells_what_the_code_says(shown: Gallery, name: str) -> None:
         assert f"<code>{setting}=" in text
 
 
-@pytest.mark.parametrize("name", ["LR", "DCNv2", "QNN-alpha", "DualMLP", "DS-MLP", "ECKD"])
+@pytest.mark.parametrize("name", [name for name in NAMES if name != "T9"])
 def test_parameters_are_those_of_the_network(shown: Gallery, name: str) -> None:
     card = next(card for card in shown.cards if card.name == name)
-    for count, schema in list(zip(card.counts, gallery.schemas().values(), strict=True))[:2]:
+    schemas = list(gallery.schemas().values())[: 3 if name == "DCNv2" else 2]  # the third has a large table
+    for count, schema in zip(card.counts, schemas, strict=False):
         model = build_model(name, schema, **COUNTED.get(name, {}))
         assert count == sum(p.numel() for p in model.parameters() if p.requires_grad)
     assert f'data-counts="{"|".join(map(str, card.counts))}"' in card_html(shown, name)
