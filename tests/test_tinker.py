@@ -6,6 +6,7 @@ part of environment.yml, the other what Colab brings and then the first cell of 
 
 from __future__ import annotations
 
+import ast
 import importlib.metadata
 import json
 import os
@@ -147,6 +148,23 @@ def test_extras_never_name_what_colab_brings() -> None:
     assert not core & set(map(colab.name_of, project["optional-dependencies"][colab.EXTRA]))
 
 
+def test_notebooks_import_nothing_that_binder_and_colab_lack() -> None:
+    pages_of_code = [*(ROOT / "chapters").glob("*.py"), ROOT / "book" / "data.md", ROOT / "book" / "numbers.md"]
+    found = set()
+    for path in pages_of_code:
+        for cell in jupytext.read(path).cells:
+            if cell.cell_type == "code":
+                nodes = [
+                    node for node in ast.walk(ast.parse(cell.source)) if isinstance(node, ast.Import | ast.ImportFrom)
+                ]
+                found |= {ast.unparse(node) for node in nodes}
+    absent = ["polars", "pyarrow", "numba", "papermill", "jupytext", "myst_nb", "jupyter_book", "yaml"]
+    code = [f"import sys; sys.modules.update(dict.fromkeys({absent}))", *sorted(found)]
+    environment = outside() | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run([sys.executable, "-c", "\n".join(code)], capture_output=True, text=True, env=environment)
+    assert done.returncode == 0, done.stderr
+
+
 # ---- bare environments -----------------------------------------------------------------------------------
 
 install_test = pytest.mark.skipif(
@@ -266,7 +284,8 @@ def test_colabs_cell_installs_ctrlib_and_runs_the_notebook(
     assert {name: after[name] for name in before} == before
     extras = {colab.name_of(one) for one in colab.read_settings(ROOT)["optional-dependencies"][colab.EXTRA]}
     assert set(after) - set(before) <= extras | {"ctrlib", "narwhals"}  # plotly needs narwhals
-    assert float(ready.split(" after ")[1].split()[0]) < 60
+    if os.getloadavg()[0] <= (os.cpu_count() or 1):  # a busy computer says nothing about Colab's
+        assert float(ready.split(" after ")[1].split()[0]) < 60
 
 
 # ---- the chapter -----------------------------------------------------------------------------------------
