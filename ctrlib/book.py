@@ -10,6 +10,7 @@ whose front matter names a kernel. Beside it lies the paired notebook for Binder
 
 from __future__ import annotations
 
+import copy
 import filecmp
 import hashlib
 import json
@@ -24,6 +25,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
+from functools import lru_cache
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
@@ -32,10 +34,10 @@ from typing import Any
 
 from ctrlib.errors import CtrlibError, unknown
 from ctrlib.footer import IN_THE_BOOK
-from ctrlib.freshness import changed, code_digest, executed_on, inputs, keep
+from ctrlib.freshness import changed, code_digest, executed_on, inputs, keep, shared_inputs
 from ctrlib.lab.export import write_csv
 from ctrlib.lab.records import READS
-from ctrlib.pages import broken_links, for_the_book, marked_stale, paired, problems, typed_numbers, with_text_of
+from ctrlib.pages import for_the_book, marked_stale, paired, problems, typed_numbers, with_text_of
 from ctrlib.paths import JOBS, root
 from ctrlib.publish import finish, site_address
 
@@ -119,11 +121,9 @@ def require_tools() -> None:
 
 def refuse_typed_numbers() -> None:
     """Raise `CtrlibError` when prose holds a typed result: a page shows what code or a record gives."""
-    import jupytext
-
     prose = {page: page.read_text(encoding="utf-8") for page in _texts()}
     for page in _chapters():
-        prose[page] = "\n\n".join(c.source for c in jupytext.read(page).cells if c.cell_type == "markdown")
+        prose[page] = "\n\n".join(c.source for c in _notebook(page).cells if c.cell_type == "markdown")
     found = [f"{page.relative_to(root())}: {n}" for page, text in prose.items() for n in typed_numbers(text)]
     if found:
         lines = "\n  ".join(found)
@@ -158,9 +158,9 @@ def execute_all(names: list[str], profile: str, out: Path, *, fresh: bool = True
 
 def _outdated(names: list[str], profile: str, out: Path) -> list[str]:
     """Return those pages that were not executed since their last change; say why each is, and count the others."""
-    found = []
-    for name, why in ((name, _changes(name, profile, out)) for name in names):
-        if why:
+    found, shared = [], shared_inputs()
+    for name in names:
+        if why := _changes(name, profile, out, shared):
             print(f"{name}: {', '.join(why)}", flush=True)
             found.append(name)
     if len(found) < len(names):
@@ -168,13 +168,25 @@ def _outdated(names: list[str], profile: str, out: Path) -> list[str]:
     return found
 
 
-def _changes(name: str, profile: str, out: Path) -> list[str]:
+def _changes(name: str, profile: str, out: Path, shared: dict[str, str]) -> list[str]:
     """Return what has changed since the page was executed."""
+    done, kept = (out / "executed" / profile / f"{name}{end}" for end in (".ipynb", INPUTS))
+    now = inputs(_notebook(sources()[name]), {"profile": profile}, shared)
+    found = changed(kept, now) if done.exists() else None
+    return [NEVER] if found is None else found
+
+
+def _notebook(source: Path) -> Any:
+    """Return a page's text source as a notebook without outputs."""
+    return copy.deepcopy(_parsed(source.read_text(encoding="utf-8"), source.suffix))
+
+
+@lru_cache(maxsize=100)
+def _parsed(text: str, suffix: str) -> Any:
+    """Parse a text source; several steps of a build need the same one, and parsing is slow."""
     import jupytext
 
-    done, kept = (out / "executed" / profile / f"{name}{end}" for end in (".ipynb", INPUTS))
-    found = changed(kept, inputs(jupytext.read(sources()[name]), {"profile": profile})) if done.exists() else None
-    return [NEVER] if found is None else found
+    return jupytext.reads(text, fmt=suffix)
 
 
 def _take_one_core() -> None:
@@ -198,7 +210,7 @@ def execute(name: str, parameters: dict[str, Any], out: Path | None = None) -> P
     folder = (out or root() / "build") / "executed" / profile
     folder.mkdir(parents=True, exist_ok=True)
     unrun, part, done = (folder / f"{name}{end}.ipynb" for end in (".in", ".part", ""))
-    source, kept, reads = jupytext.read(pages[name]), folder / f"{name}{INPUTS}", folder / f"{name}.reads"
+    source, kept, reads = _notebook(pages[name]), folder / f"{name}{INPUTS}", folder / f"{name}.reads"
     for path in (done, kept, reads):
         path.unlink(missing_ok=True)
     jupytext.write(source, unrun)
@@ -271,17 +283,16 @@ def stage(profile: str, out: Path) -> None:
 
     A file that is as it was keeps its time, by which the renderer knows what to read again.
     """
-    import jupytext
     import nbformat
 
-    pages = sources()
+    pages, shared = sources(), shared_inputs()
     with TemporaryDirectory(dir=out, prefix="site-") as folder:
         site = Path(folder)
         shutil.copytree(root() / "book", site / "book", ignore=_ignored(pages))
         for name, source in pages.items():
             target = site / source.relative_to(root()).with_suffix(".ipynb")
             target.parent.mkdir(parents=True, exist_ok=True)
-            notebook = _page(name, jupytext.read(source), profile, out)
+            notebook = _page(name, _notebook(source), profile, out, shared)
             nbformat.write(for_the_book(notebook, str(root().resolve())), target)
         _add_scripts(site / "book" / "assets")
         _add_downloads(site / "book" / "assets")
@@ -289,7 +300,7 @@ def stage(profile: str, out: Path) -> None:
     (out / "_config.yml").write_text(json.dumps(configuration(), indent=1), encoding="utf-8")  # JSON is YAML
 
 
-def _page(name: str, source: Any, profile: str, out: Path) -> Any:
+def _page(name: str, source: Any, profile: str, out: Path, shared: dict[str, str]) -> Any:
     """Return a page as it was executed, with its text as it is now.
 
     A page that was not executed since a change of what its outputs depend on says so at its top. Where its code
@@ -298,7 +309,7 @@ def _page(name: str, source: Any, profile: str, out: Path) -> Any:
     import nbformat
 
     done, kept = (out / "executed" / profile / f"{name}{end}" for end in (".ipynb", INPUTS))
-    why = _changes(name, profile, out)
+    why = _changes(name, profile, out, shared)
     if NEVER in why:
         print(f"{name} was never executed; the draft shows it without outputs.")
         return marked_stale(source, name, [], "")
@@ -426,7 +437,7 @@ def check(out: Path) -> int:
     html = out / "_build" / "html"
     address = json.loads((out / "_config.yml").read_text(encoding="utf-8")).get("html", {}).get("baseurl", "")
     wrong = finish(html, address.rstrip("/"))
-    if found := wrong + problems(html, str(root().resolve())) + broken_links(html):
+    if found := wrong + problems(html, str(root().resolve())):
         print("The book is not clean:\n  " + "\n  ".join(found), file=sys.stderr)
         return 1
     print(f"The book is in {html / 'index.html'}")

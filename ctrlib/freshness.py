@@ -29,11 +29,18 @@ LIBRARIES = ("torch", "numpy", "pandas", "scikit-learn", "scipy", "numba", "pola
 CODE, RECORDS = "the page's code", "records of "
 
 
-def inputs(source: Notebook, parameters: Mapping[str, Any]) -> dict[str, str]:
-    """Return the digest of every input that a page may have, by what the input is called to a reader."""
+def inputs(source: Notebook, parameters: Mapping[str, Any], shared: Mapping[str, str] | None = None) -> dict[str, str]:
+    """Return the digest of every input that a page may have, by what the input is called to a reader.
+
+    shared: what `shared_inputs` gave just now, to save reading the same files for every page.
+    """
+    own = {CODE: code_digest(source), "its parameters": _digest(json.dumps(dict(parameters), sort_keys=True))}
+    return own | dict(shared_inputs() if shared is None else shared)
+
+
+def shared_inputs() -> dict[str, str]:
+    """Return the digests of the inputs that are the same for all pages."""
     found = {
-        CODE: code_digest(source),
-        "its parameters": _digest(json.dumps(dict(parameters), sort_keys=True)),
         "ctrlib": _of_files(_package()),
         "stored figures, measurements and claims": _of_files(_stored()),
         "versions of the libraries": _digest(json.dumps(_versions())),
