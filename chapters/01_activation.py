@@ -385,7 +385,7 @@ for name in shown:
 # %% [markdown]
 # ## Made in this build
 #
-# A small part of the grid is run anew whenever this page is built, on MovieLens-100K. Beside it stand the records of the
+# A small part of the grid is run anew whenever this page is executed, on MovieLens-100K. Beside it stand the records of the
 # same cells and seeds, so you see whether your computer agrees with them.
 
 # %%
@@ -469,7 +469,7 @@ glue(
 #
 # ## What we saw
 #
-# The findings below are put together from the records when the page is built.
+# The findings below are put together from the records when the page is executed.
 
 
 # %% tags=["hide-input"]

@@ -276,7 +276,7 @@ for name in shown:
 # %% [markdown]
 # ## Made in this build
 #
-# Some of the cells run anew whenever this page is built; beside them the records of the same cells and seeds.
+# Some of the cells run anew whenever this page is executed; beside them the records of the same cells and seeds.
 
 # %% tags=["hide-input"]
 default = headline(EMBEDDED)

@@ -312,7 +312,7 @@ if len(variants):
 # %% [markdown]
 # ## Made in this build
 #
-# A small part of the study runs anew whenever this page is built, beside its record where there is one.
+# A small part of the study runs anew whenever this page is executed, beside its record where there is one.
 
 # %% tags=["hide-input"]
 changes = {"max_epochs": plan["max_epochs"]}

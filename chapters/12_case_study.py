@@ -243,7 +243,7 @@ for name, rows in population.items():
 #
 # ## Made in this build
 #
-# All stages in small, whenever this page is built: few rows and passes, and a larger learning rate so that something is learnt in
+# All stages in small, whenever this page is executed: few rows and passes, and a larger learning rate so that something is learnt in
 # them. The networks are far from trained, so the figures show how the page comes about and nothing else.
 
 # %% tags=["hide-input"]

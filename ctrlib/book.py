@@ -11,6 +11,7 @@ whose front matter names a kernel. Beside it lies the paired notebook for Binder
 
 from __future__ import annotations
 
+import copy
 import filecmp
 import hashlib
 import json
@@ -25,6 +26,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
+from functools import lru_cache
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
@@ -35,11 +37,10 @@ from ctrlib import pictures
 from ctrlib.embed import Shelf, name_of
 from ctrlib.errors import CtrlibError, unknown
 from ctrlib.footer import IN_THE_BOOK
-from ctrlib.freshness import changed, code_digest, executed_on, inputs, keep
+from ctrlib.freshness import changed, code_digest, executed_on, inputs, keep, shared_inputs
 from ctrlib.lab.export import write_csv
 from ctrlib.lab.records import READS
 from ctrlib.pages import (
-    broken_links,
     figures_of,
     for_the_book,
     marked_stale,
@@ -135,11 +136,9 @@ def require_tools() -> None:
 
 def refuse_typed_numbers() -> None:
     """Raise `CtrlibError` when prose holds a typed result: a page shows what code or a record gives."""
-    import jupytext
-
     prose = {page: page.read_text(encoding="utf-8") for page in _texts()}
     for page in _chapters():
-        prose[page] = "\n\n".join(c.source for c in jupytext.read(page).cells if c.cell_type == "markdown")
+        prose[page] = "\n\n".join(c.source for c in _notebook(page).cells if c.cell_type == "markdown")
     found = [f"{page.relative_to(root())}: {n}" for page, text in prose.items() for n in typed_numbers(text)]
     if found:
         lines = "\n  ".join(found)
@@ -175,9 +174,9 @@ def execute_all(names: list[str], profile: str, out: Path, *, fresh: bool = True
 
 def _outdated(names: list[str], profile: str, out: Path) -> list[str]:
     """Return those pages that were not executed since their last change; say why each is, and count the others."""
-    found = []
-    for name, why in ((name, _changes(name, profile, out)) for name in names):
-        if why:
+    found, shared = [], shared_inputs(out / "executed" / profile / LEAVINGS)
+    for name in names:
+        if why := _changes(name, profile, out, shared):
             print(f"{name}: {', '.join(why)}", flush=True)
             found.append(name)
     if len(found) < len(names):
@@ -185,15 +184,25 @@ def _outdated(names: list[str], profile: str, out: Path) -> list[str]:
     return found
 
 
-def _changes(name: str, profile: str, out: Path) -> list[str]:
+def _changes(name: str, profile: str, out: Path, shared: dict[str, str]) -> list[str]:
     """Return what has changed since the page was executed."""
-    import jupytext
-
-    folder = out / "executed" / profile
-    done, kept = (folder / f"{name}{end}" for end in (".ipynb", INPUTS))
-    now = inputs(jupytext.read(sources()[name]), {"profile": profile}, folder / LEAVINGS)
+    done, kept = (out / "executed" / profile / f"{name}{end}" for end in (".ipynb", INPUTS))
+    now = inputs(_notebook(sources()[name]), {"profile": profile}, shared)
     found = changed(kept, now) if done.exists() else None
     return [NEVER] if found is None else found
+
+
+def _notebook(source: Path) -> Any:
+    """Return a page's text source as a notebook without outputs."""
+    return copy.deepcopy(_parsed(source.read_text(encoding="utf-8"), source.suffix))
+
+
+@lru_cache(maxsize=100)
+def _parsed(text: str, suffix: str) -> Any:
+    """Parse a text source; several steps of a build need the same one, and parsing is slow."""
+    import jupytext
+
+    return jupytext.reads(text, fmt=suffix)
 
 
 def _take_one_core() -> None:
@@ -217,11 +226,11 @@ def execute(name: str, parameters: dict[str, Any], out: Path | None = None) -> P
     folder = (out or root() / "build") / "executed" / profile
     folder.mkdir(parents=True, exist_ok=True)
     unrun, part, done = (folder / f"{name}{end}.ipynb" for end in (".in", ".part", ""))
-    source, kept, reads = jupytext.read(pages[name]), folder / f"{name}{INPUTS}", folder / f"{name}.reads"
+    source, kept, reads = _notebook(pages[name]), folder / f"{name}{INPUTS}", folder / f"{name}.reads"
     for path in (done, kept, reads):
         path.unlink(missing_ok=True)
     jupytext.write(source, unrun)
-    start, before = time.perf_counter(), inputs(source, parameters, folder / LEAVINGS)
+    start, before = time.perf_counter(), inputs(source, parameters, shared_inputs(folder / LEAVINGS))
     try:
         with _kernel_environment(folder, reads), own_sockets() as sockets:
             papermill.execute_notebook(unrun, part, parameters, config=sockets, **_papermill_options(profile))
@@ -230,7 +239,7 @@ def execute(name: str, parameters: dict[str, Any], out: Path | None = None) -> P
     except DeadKernelError:
         raise CtrlibError(f"Page {name} failed: its kernel died (out of memory?). See {part}.") from None
     # A full grid leaves records that the page then reads; otherwise what came in meanwhile was not seen.
-    found = inputs(source, parameters, folder / LEAVINGS) if profile == "paper" else before
+    found = inputs(source, parameters, shared_inputs(folder / LEAVINGS)) if profile == "paper" else before
     keep(kept, found, reads.read_text(encoding="utf-8").splitlines() if reads.exists() else ())
     reads.unlink(missing_ok=True)
     part.replace(done)  # a page cut off midway never looks finished
@@ -291,10 +300,9 @@ def stage(profile: str, out: Path) -> None:
 
     A file that is as it was keeps its time, by which the renderer knows what to read again.
     """
-    import jupytext
     import nbformat
 
-    pages = sources()
+    pages, shared = sources(), shared_inputs(out / "executed" / profile / LEAVINGS)
     with TemporaryDirectory(dir=out, prefix="site-") as folder:
         site = Path(folder)
         assets, staged = site / "book" / "assets", {}
@@ -302,8 +310,8 @@ def stage(profile: str, out: Path) -> None:
         _add_scripts(assets)
         _add_downloads(assets)
         for name, source in pages.items():
-            notebook = _page(name, jupytext.read(source), profile, out)
             target = site / source.relative_to(root()).with_suffix(".ipynb")
+            notebook = _page(name, _notebook(source), profile, out, shared)
             staged[target] = without_machine(notebook, str(root().resolve()))
         figures = [figure for notebook in staged.values() for figure in figures_of(notebook)]
         shelf = _shelf(assets, figures, out / "pictures")
@@ -314,7 +322,7 @@ def stage(profile: str, out: Path) -> None:
     (out / "_config.yml").write_text(json.dumps(configuration(), indent=1), encoding="utf-8")  # JSON is YAML
 
 
-def _page(name: str, source: Any, profile: str, out: Path) -> Any:
+def _page(name: str, source: Any, profile: str, out: Path, shared: dict[str, str]) -> Any:
     """Return a page as it was executed, with its text as it is now.
 
     A page that was not executed since a change of what its outputs depend on says so at its top. Where its code
@@ -323,7 +331,7 @@ def _page(name: str, source: Any, profile: str, out: Path) -> Any:
     import nbformat
 
     done, kept = (out / "executed" / profile / f"{name}{end}" for end in (".ipynb", INPUTS))
-    why = _changes(name, profile, out)
+    why = _changes(name, profile, out, shared)
     if NEVER in why:
         print(f"{name} was never executed; the draft shows it without outputs.")
         return marked_stale(source, name, [], "")
@@ -473,7 +481,7 @@ def check(out: Path) -> int:
     html = out / "_build" / "html"
     address = json.loads((out / "_config.yml").read_text(encoding="utf-8")).get("html", {}).get("baseurl", "")
     wrong = finish(html, address.rstrip("/"))
-    if found := wrong + problems(html, str(root().resolve())) + broken_links(html):
+    if found := wrong + problems(html, str(root().resolve())):
         print("The book is not clean:\n  " + "\n  ".join(found), file=sys.stderr)
         return 1
     print(f"The book is in {html / 'index.html'}")

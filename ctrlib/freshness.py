@@ -33,14 +33,21 @@ CODE = "the page's code"
 OPTIONAL = {"records of ": "", "what a page left as ": LEFT, "the text of ": TEXT}  # -> how what was read is noted
 
 
-def inputs(source: Notebook, parameters: Mapping[str, Any], made: Path | None = None) -> dict[str, str]:
+def inputs(source: Notebook, parameters: Mapping[str, Any], shared: Mapping[str, str]) -> dict[str, str]:
     """Return the digest of every input that a page may have, by what the input is called to a reader.
+
+    shared: what `shared_inputs` gave just now, to save reading the same files for every page.
+    """
+    own = {CODE: code_digest(source), "its parameters": _digest(json.dumps(dict(parameters), sort_keys=True))}
+    return own | dict(shared)
+
+
+def shared_inputs(made: Path | None = None) -> dict[str, str]:
+    """Return the digests of the inputs that are the same for all pages.
 
     made: the folder where earlier pages have left what later ones show.
     """
     found = {
-        CODE: code_digest(source),
-        "its parameters": _digest(json.dumps(dict(parameters), sort_keys=True)),
         "ctrlib": _of_files(_package()),
         "stored figures, measurements and claims": _of_files(_stored()),
         "versions of the libraries": _digest(json.dumps(_versions())),

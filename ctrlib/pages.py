@@ -190,50 +190,19 @@ def typed_numbers(markdown: str) -> list[str]:
 
 def problems(html: Path, machine_root: str) -> list[str]:
     """Remove live-code scripts from the pages below `html`; return what else is wrong, one line each."""
-    found = []
+    found, read = [], {}
     for page in sorted(html.rglob("*.html")):
         text = LIVE_CODE.sub("", page.read_text(encoding="utf-8"))
         page.write_text(text, encoding="utf-8")
         name = page.relative_to(html)
-        found += [f"{name} loads {address} from the network" for address in external_loads(text)]
+        read[page.resolve()] = _read(text)
+        found += [f"{name} loads {address} from the network" for address in read[page.resolve()].loads]
         if machine_root in text:
             found.append(f"{name} shows the folder {machine_root} of this machine")
     for sheet in sorted(html.rglob("*.css")):
         loads = OUTSIDE_STYLE.findall(sheet.read_text(encoding="utf-8"))
         found += [f"{sheet.relative_to(html)} loads {rule} from the network" for rule in loads]
-    return found
-
-
-def external_loads(html: str) -> list[str]:
-    """Return the addresses that a browser would fetch from another host to show this page. Links are fine."""
-    reader = _Loads()
-    reader.feed(html)
-    return reader.found
-
-
-class _Loads(HTMLParser):
-    """Collect scripts, styles, images, fonts and frames with an address on another host."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.found: list[str] = []
-        self.inside = ""
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        values = {name: value or "" for name, value in attrs}
-        self.inside = tag
-        self.found += OUTSIDE_STYLE.findall(values.get("style", ""))
-        if tag == "link" and not LINKS_THAT_LOAD & set(values.get("rel", "").lower().split()):
-            return
-        addresses = [values.get(name, "") for name in LOADING.get(tag, ())]
-        self.found += [address for address in addresses if OUTSIDE.search(address)]
-
-    def handle_data(self, data: str) -> None:
-        if self.inside == "style":
-            self.found += OUTSIDE_STYLE.findall(data)
-
-    def handle_endtag(self, tag: str) -> None:
-        self.inside = ""
+    return found + _broken(html.resolve(), read)
 
 
 def broken_links(html: Path) -> list[str]:
@@ -241,11 +210,15 @@ def broken_links(html: Path) -> list[str]:
 
     Links to other hosts are not followed. The theme's own files below `_static` are no pages.
     """
-    html = html.resolve()
-    files = [path for path in sorted(html.rglob("*.html")) if path.relative_to(html).parts[0] != "_static"]
-    pages = {path: _read_links(path) for path in files}
+    files = sorted(html.resolve().rglob("*.html"))
+    return _broken(html.resolve(), {path: _read(path.read_text(encoding="utf-8")) for path in files})
+
+
+def _broken(html: Path, pages: dict[Path, _Page]) -> list[str]:
     found = []
     for path, page in pages.items():
+        if path.relative_to(html).parts[0] == "_static":
+            continue
         for link in dict.fromkeys(page.links):
             address = urlsplit(link)
             if address.scheme or address.netloc:
@@ -260,21 +233,41 @@ def broken_links(html: Path) -> list[str]:
     return found
 
 
-def _read_links(path: Path) -> _Links:
-    page = _Links()
-    page.feed(path.read_text(encoding="utf-8"))
+def external_loads(html: str) -> list[str]:
+    """Return the addresses that a browser would fetch from another host to show this page. Links are fine."""
+    return _read(html).loads
+
+
+def _read(html: str) -> _Page:
+    page = _Page()
+    page.feed(html)
     return page
 
 
-class _Links(HTMLParser):
-    """Collect the addresses that a page links to or loads, and the anchors that others can link to."""
+class _Page(HTMLParser):
+    """Collect what a page loads from other hosts, what it links to, and the anchors that others can link to."""
 
     def __init__(self) -> None:
         super().__init__()
+        self.loads: list[str] = []
         self.links: list[str] = []
         self.anchors: set[str] = set()
+        self.inside = ""
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        values = {name: value for name, value in attrs if value}
-        self.links += [values[name] for name in ("href", "src") if name in values]
-        self.anchors |= {values[name] for name in ("id", "name") if name in values}
+        values = {name: value or "" for name, value in attrs}
+        self.inside = tag
+        self.links += [values[name] for name in ("href", "src") if values.get(name)]
+        self.anchors |= {values[name] for name in ("id", "name") if values.get(name)}
+        self.loads += OUTSIDE_STYLE.findall(values.get("style", ""))
+        if tag == "link" and not LINKS_THAT_LOAD & set(values.get("rel", "").lower().split()):
+            return
+        addresses = [values.get(name, "") for name in LOADING.get(tag, ())]
+        self.loads += [address for address in addresses if OUTSIDE.search(address)]
+
+    def handle_data(self, data: str) -> None:
+        if self.inside == "style":
+            self.loads += OUTSIDE_STYLE.findall(data)
+
+    def handle_endtag(self, tag: str) -> None:
+        self.inside = ""

@@ -93,10 +93,10 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_text_changes_nothing_and_code_parameters_and_records_do(folder: Path, tmp_path: Path) -> None:
     put(folder, record())
     kept, parameters = tmp_path / "kept.json", {"profile": "smoke"}
-    freshness.keep(kept, freshness.inputs(notebook(), parameters), ["activation"])
+    freshness.keep(kept, freshness.inputs(notebook(), parameters, freshness.shared_inputs()), ["activation"])
 
     def now(page: nbformat.NotebookNode, **others: str) -> list[str] | None:
-        return freshness.changed(kept, freshness.inputs(page, parameters | others))
+        return freshness.changed(kept, freshness.inputs(page, parameters | others, freshness.shared_inputs()))
 
     assert now(notebook()) == []
     assert now(notebook("# Another title")) == []
@@ -110,9 +110,9 @@ def test_text_changes_nothing_and_code_parameters_and_records_do(folder: Path, t
 
 def test_a_page_that_reads_all_records_depends_on_new_experiments(folder: Path, tmp_path: Path) -> None:
     kept = tmp_path / "kept.json"
-    freshness.keep(kept, freshness.inputs(notebook(), {}), ["*"])
+    freshness.keep(kept, freshness.inputs(notebook(), {}, freshness.shared_inputs()), ["*"])
     put(folder, record(experiment="align"))
-    assert freshness.changed(kept, freshness.inputs(notebook(), {})) == ["records of align"]
+    assert freshness.changed(kept, freshness.inputs(notebook(), {}, freshness.shared_inputs())) == ["records of align"]
 
 
 def test_what_other_pages_left_and_their_text_count_for_pages_that_read_them(folder: Path, tmp_path: Path) -> None:
@@ -120,10 +120,13 @@ def test_what_other_pages_left_and_their_text_count_for_pages_that_read_them(fol
     made.mkdir()
     (made / "outcomes.json").write_text("1")
     for name, reads in notes.items():
-        freshness.keep(tmp_path / name, freshness.inputs(notebook(), {}, made), reads)
+        freshness.keep(tmp_path / name, freshness.inputs(notebook(), {}, freshness.shared_inputs(made)), reads)
 
     def changed() -> list[list[str] | None]:
-        return [freshness.changed(tmp_path / name, freshness.inputs(notebook(), {}, made)) for name in notes]
+        return [
+            freshness.changed(tmp_path / name, freshness.inputs(notebook(), {}, freshness.shared_inputs(made)))
+            for name in notes
+        ]
 
     assert changed() == [[], []]
     (made / "outcomes.json").write_text("2")
@@ -141,10 +144,10 @@ def test_damaged_notes_count_as_never_executed(text: str, folder: Path, tmp_path
 
 
 def test_stored_figures_count(folder: Path, tmp_path: Path) -> None:
-    before = freshness.inputs(notebook(), {})
+    before = freshness.inputs(notebook(), {}, freshness.shared_inputs())
     (tmp_path / "data" / "papers").mkdir(parents=True)
     (tmp_path / "data" / "papers" / "table.csv").write_text("a,b\n")
-    after = freshness.inputs(notebook(), {})
+    after = freshness.inputs(notebook(), {}, freshness.shared_inputs())
     assert [name for name in after if after[name] != before[name]] == ["stored figures, measurements and claims"]
 
 

@@ -1,9 +1,11 @@
 """A person's own runs beside the recorded ones: do they agree, and would any verdict change?
 
 A cell is one set of settings on one data set; its folder of records names it. Its recorded seeds give an interval in
-which the mean of as many further seeds as the person made lies with probability 0.95, if both are draws of one normal
-distribution (`stats.prediction_interval`). Where the person took recorded seeds again, the sides share part of their
-noise, and more cells than that lie inside.
+which the mean of as many further seeds as the person made lies with probability 0.95, if scores are normal
+(`stats.prediction_interval`). They often are not: with few seeds, a run that stuck on a plateau makes the interval too
+narrow or too wide. So the number of cells inside is judged by what the same scores would give if a lot decided which of
+a cell's seeds are the person's: that holds for scores of any distribution. Where the person took recorded seeds again,
+the sides share part of their noise, and more cells lie inside.
 """
 
 from __future__ import annotations
@@ -12,15 +14,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
-from scipy import stats as distributions
+from numpy.typing import NDArray
 
 from ctrlib.errors import RecordError, SettingError
 from ctrlib.lab.claims import evaluate_claims, load_claims
 from ctrlib.lab.experiments import EXPERIMENTS, experiment_runs
 from ctrlib.lab.records import Record, frame, read_record
 from ctrlib.lab.search import SEARCH
-from ctrlib.lab.stats import ALPHA, MARGIN, prediction_interval, summary
+from ctrlib.lab.stats import ALPHA, BOOTSTRAP_SEED, DRAWS, MARGIN, prediction_factor, prediction_interval, summary
 from ctrlib.lab.verify import TOLERANCE
 
 METRICS = {"auc": "test AUC", "logloss": "test logloss"}
@@ -82,37 +85,54 @@ def repeated(own: Records, recorded: Records) -> tuple[int, int]:
     return len(pairs), sum(same)
 
 
-def chance(inside: int, cells: int) -> float:
-    """Return the probability of so few cells inside, or fewer, if each lies inside with probability 0.95."""
-    return float(distributions.binom.cdf(inside, cells, 1 - ALPHA))
+def by_lot(own: Records, recorded: Records, draws: int = DRAWS, seed: int = BOOTSTRAP_SEED) -> dict[str, NDArray[Any]]:
+    """Return for each metric how many cells lie inside in each of `draws` lots (K,).
+
+    A lot draws anew, in every cell, which of its scores are the person's.
+    """
+    ours, theirs = _scores(recorded), _scores(own)
+    random = np.random.default_rng(seed)
+    found = {metric: np.zeros(draws, dtype=int) for metric in METRICS}
+    for (cell, metric), values in theirs.items():
+        known = list(ours.get((cell, metric), {}).values())
+        if len(known) < 2:
+            continue
+        both_S = np.array([*known, *values.values()])
+        drawn_KS = random.permuted(np.tile(both_S, (draws, 1)), axis=1)
+        first_KM, rest_KN = drawn_KS[:, : len(known)], drawn_KS[:, len(known) :]
+        half_K = prediction_factor(len(known), len(values)) * first_KM.std(axis=1, ddof=1)
+        found[metric] += np.abs(rest_KN.mean(axis=1) - first_KM.mean(axis=1)) <= half_K + TOLERANCE
+    return found
 
 
 def verdict(own: Records, recorded: Records) -> list[str]:
     """Return in words whether a person's runs agree with the recorded ones, one line a sentence.
 
-    They "agree" unless so few cells lie inside, by AUC or by logloss, that chance would leave so few in less than one
-    case of twenty (half of that for each metric).
+    They "agree" unless fewer than one lot in forty, by AUC or by logloss, leaves so few cells inside (`by_lot`).
     """
     table = compare_cells(own, recorded)
     if table.empty:
         return ["Nothing to compare: no cell has a run of yours and two recorded seeds."]
+    lots = by_lot(own, recorded)
     lines, agrees = [], True
     for metric, rows in table.groupby("metric", sort=False):
-        inside, cells = int(rows["inside"].sum()), len(rows)
-        agrees &= chance(inside, cells) >= ALPHA / 2
+        inside = int(rows["inside"].sum())
+        counts = lots[str(metric)]
+        agrees &= float((counts <= inside).mean()) >= ALPHA / 2
+        low, high = np.quantile(counts, [ALPHA / 2, 1 - ALPHA / 2], method="nearest")
         lines.append(
-            f"{METRICS[str(metric)]}: {inside} of {cells} cells lie inside the interval for as many seeds as you made; "
-            f"by chance about {(1 - ALPHA) * cells:.{0 if cells >= 20 else 1}f} would."
+            f"{METRICS[str(metric)]}: {inside} of {_counted(len(rows), 'cell')} lie inside the interval for as many "
+            f"seeds as you made; by chance {low} to {high} would."
         )
         lines += [f"  outside: {_gap(row)}" for row in _worst_first(rows[~rows["inside"]])]
-    first = "Your runs agree with the recorded ones."
+    cells = _counted(int((table["metric"] == "auc").sum()), "cell")
+    first = f"Your runs agree with the recorded ones, as far as {cells} can tell."
     if not agrees:
         first = "Your runs DIFFER from the recorded ones: fewer cells lie inside than chance explains."
+        lines.append("Cells share seeds, so a rare seed may carry several outside: more seeds would tell.")
     again, same = repeated(own, recorded)
     if again:
         lines.append(f"{again} of your runs repeat a recorded seed; {same} of them give the same figures.")
-    if not table["inside"].all():
-        lines.append("Cells share seeds, so several may fall outside together.")
     return [first, *lines]
 
 
@@ -131,7 +151,11 @@ def _gap(row: Any) -> str:
 
 
 def _seeds(count: int) -> str:
-    return f"{count} seed{'' if count == 1 else 's'}"
+    return _counted(count, "seed")
+
+
+def _counted(count: int, what: str) -> str:
+    return f"{count} {what}{'' if count == 1 else 's'}"
 
 
 def changed_claims(experiment: str, own: Records, recorded: Records) -> pd.DataFrame:

@@ -74,16 +74,21 @@ def summary(values: Iterable[float]) -> Estimate:
 def prediction_interval(values: Iterable[float], n: int) -> tuple[float, float]:
     """Return the 95 % interval for the mean of `n` further values of the same normal distribution as `values`.
 
-    It holds the uncertainty of both means: mean +- t sd sqrt(1 / m + 1 / n) for m finite values. NaN where m < 2, which
-    leaves the spread unknown. Raises `SettingError` for n < 1.
+    It holds the uncertainty of both means. NaN for fewer than two finite values, which leave the spread unknown. Raises
+    `SettingError` for n < 1.
     """
+    found = summary(values)
+    half = prediction_factor(found.n, n) * found.sd
+    return found.value - half, found.value + half
+
+
+def prediction_factor(known: int, n: int) -> float:
+    """Return the half width of `prediction_interval` in standard deviations of so many `known` values."""
     if n < 1:
         raise SettingError(f"n is {n}; a mean needs at least one value.")
-    found = summary(values)
-    if found.n < 2:
-        return math.nan, math.nan
-    half = float(distributions.t.ppf(1 - ALPHA / 2, found.n - 1)) * found.sd * math.sqrt(1 / found.n + 1 / n)
-    return found.value - half, found.value + half
+    if known < 2:
+        return math.nan
+    return float(distributions.t.ppf(1 - ALPHA / 2, known - 1)) * math.sqrt(1 / known + 1 / n)
 
 
 def one_sample(differences: Iterable[float]) -> Estimate:
