@@ -78,7 +78,7 @@ def chromium() -> Iterator[Browser]:
 @pytest.fixture
 def page(chromium: Browser, tiny: Path) -> Iterator[Page]:
     """The tiny book's page, as a reader opens it from a disk."""
-    with browser.opened(chromium, (tiny / "chapters" / "01_tiny.html").as_uri(), height=6000) as (opened, seen):
+    with browser.opened(chromium, (tiny / "chapters" / "01_tiny.html").as_uri()) as (opened, seen):
         assert seen.complaints == []
         yield opened
 
@@ -166,7 +166,7 @@ def test_a_missing_file_is_told_in_the_figures_place(chromium: Browser, tiny: Pa
     broken = shutil.copytree(tiny, tmp_path / "html")
     for script in (broken / "_static" / "figures").glob("*.js"):
         script.unlink()
-    with browser.opened(chromium, (broken / "chapters" / "01_tiny.html").as_uri(), height=6000) as (opened, _):
+    with browser.opened(chromium, (broken / "chapters" / "01_tiny.html").as_uri()) as (opened, _):
         assert "could not be drawn: figures/" in opened.locator(".ctr-figure").first.inner_text()
 
 
@@ -178,7 +178,7 @@ def test_faint_text_is_found(page: Page) -> None:
 
 def test_narrow_screens_give_panels_rows_of_their_own(chromium: Browser, tiny: Path) -> None:
     address = (tiny / "chapters" / "01_tiny.html").as_uri()
-    with browser.opened(chromium, address, width=PHONE, height=9000) as (opened, _):
+    with browser.opened(chromium, address, width=PHONE) as (opened, _):
         assert opened.evaluate(SIDEWAYS) <= 0
         panels = opened.locator(".ctr-plot").nth(2).locator(".subplot").all()
         tops = {round(box["y"]) for panel in panels if (box := panel.bounding_box())}
@@ -194,7 +194,7 @@ def test_search_finds_a_word(chromium: Browser, tiny: Path) -> None:
 
 def search(chromium: Browser, address: str, word: str) -> None:
     """Search for `word` as a reader does, and check that a result leads to a page with it."""
-    with browser.opened(chromium, address, height=900) as (opened, _):
+    with browser.opened(chromium, address) as (opened, _):
         opened.keyboard.press("Control+k")
         opened.keyboard.type(word)
         opened.keyboard.press("Enter")

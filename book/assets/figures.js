@@ -98,6 +98,7 @@
       const top = 1 - Math.floor(i / columns) * (side + between) / high;
       x.domain = [left ? left + gap / 2 : 0, left + 1 / columns < 1 ? left + 1 / columns - gap / 2 : 1];
       y.domain = [Math.max(0, top - side / high), top];
+      if (!bare) y.showticklabels = true; // a panel may have shared the names of the one on its left
       if (title) Object.assign(title, { x: (x.domain[0] + x.domain[1]) / 2, y: top });
     });
     layout.height = high + layout.margin.t + layout.margin.b;
