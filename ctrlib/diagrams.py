@@ -246,8 +246,8 @@ def _drawn_block(block: Block, dashed: bool) -> _Drawing:
 def _drawn_frame(frame: Frame, dashed: bool) -> _Drawing:
     inner = _drawn_chain(Chain((Branches((Chain(()),)), *frame.chain.steps)), dashed)  # one entry, which may branch
     width = max(inner.width + 2 * INSIDE, SMALL * len(frame.label) + 2 * INSIDE)
-    height = inner.height + INSIDE + 4
-    placed = inner.moved((width - inner.width) / 2, 4)
+    height = inner.height + 2 * INSIDE
+    placed = inner.moved((width - inner.width) / 2, INSIDE)
     placed.frames.append((0, 0, width, height, frame.label))
     placed.width, placed.height = width, height
     return placed
