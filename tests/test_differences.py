@@ -10,7 +10,7 @@ import browser
 import jupytext
 import pytest
 from docutils.nodes import make_id
-from test_book import BUILT
+from test_pages_in_browser import BUILT
 
 from ctrlib import build_model
 from ctrlib.differences import HEADINGS, PAGES, Block, address, differences, labels, overview, slug
