@@ -190,7 +190,7 @@ def test_addresses_exist_in_the_built_book() -> None:
 
 
 @built
-def test_the_overview_filters_and_its_names_lead_to_their_cells() -> None:
+def test_in_the_built_book_the_overview_filters_and_leads_to_the_cells() -> None:
     path = browser.find_browser() or pytest.skip("no Chromium found; on Debian: apt-get install chromium")
     with (
         browser.start(path) as running,
