@@ -19,7 +19,7 @@ from playwright.sync_api import Browser
 
 from ctrlib import book, pages
 from ctrlib.errors import CtrlibError, SettingError
-from ctrlib.paths import cache_dir
+from ctrlib.paths import JOBS, cache_dir
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = ("claims", "data", "differences", "differences_ds_mlp", "differences_qnn_alpha", "gallery", "index", "numbers")
@@ -145,6 +145,8 @@ def test_paired_notebook_runs_in_a_clean_clone(
     monkeypatch.delenv("CTRLIB_RECORDS", raising=False)
     monkeypatch.setenv("CTRLIB_ROOT", str(clone))
     monkeypatch.setenv("PYTHONPATH", str(clone))
+    for setting in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", JOBS):  # tests run side by side
+        monkeypatch.setenv(setting, "1")
     with book.own_sockets() as sockets:
         papermill.execute_notebook(
             clone / name,
