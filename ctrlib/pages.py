@@ -208,7 +208,8 @@ def problems(html: Path, machine_root: str) -> list[str]:
 def broken_links(html: Path) -> list[str]:
     """Return the links of the pages below `html` that lead to no file or no anchor, one line each.
 
-    Links to other hosts are not followed. The theme's own files below `_static` are no pages.
+    Links to other hosts are not followed. The theme's own files below `_static` are no pages. What follows a # with an
+    equals sign in it is the state of a page's filter, which its script reads, and no anchor.
     """
     files = sorted(html.resolve().rglob("*.html"))
     return _broken(html.resolve(), {path: _read(path.read_text(encoding="utf-8")) for path in files})
@@ -228,7 +229,7 @@ def _broken(html: Path, pages: dict[Path, _Page]) -> list[str]:
             anchor = unquote(address.fragment)
             if not target.is_relative_to(html) or not target.is_file():
                 found.append(f"{path.relative_to(html)} links to {link}, which is not there")
-            elif anchor and target in pages and anchor not in pages[target].anchors:
+            elif anchor and "=" not in anchor and target in pages and anchor not in pages[target].anchors:
                 found.append(f"{path.relative_to(html)} links to {link}, which has no such anchor")
     return found
 

@@ -34,7 +34,8 @@ def site(folder: Path, **bodies: str) -> Path:
 
 def test_links_to_missing_files_and_anchors_are_found(tmp_path: Path) -> None:
     body = """<a href="b.html">1</a> <a href="b.html#here">2</a> <a href="#top">3</a> <a href="https://x.org/y">4</a>
-    <a href="../index.html?q=1#top">5</a> <a href="mailto:a@b.c">6</a> <a href="b%20c.html">7</a> <a href="..">8</a>"""
+    <a href="../index.html?q=1#top">5</a> <a href="mailto:a@b.c">6</a> <a href="b%20c.html">7</a> <a href="..">8</a>
+    <a href="b.html#paper=X&amp;verdict=undecided">9</a>"""
     html = site(tmp_path, index="", a__a=body, a__b="<a name='here'></a>")
     (html / "a" / "b c.html").write_text("")
     assert pages.broken_links(html) == []
