@@ -19,7 +19,7 @@ test: $(V)/.installed
 	$(V)/bin/ruff check .
 	$(V)/bin/mypy
 	$(V)/bin/pytest -n auto --dist loadfile --ignore=tests/test_book.py
-	$(V)/bin/pytest -n auto tests/test_book.py
+	$(V)/bin/pytest -n auto --dist worksteal tests/test_book.py
 
 install: $(V)/.installed
 

@@ -41,9 +41,9 @@ from IPython.display import Markdown, display
 from ctrlib import views
 from ctrlib.data import Field, Schema
 from ctrlib.figures import figure_table, glue, scatter
+from ctrlib.footer import footer
 from ctrlib.lab import Grid, frame, load_records, run_anew, run_grid
 from ctrlib.lab.claims import evaluate_claims
-from ctrlib.lab.provenance import provenance
 from ctrlib.lab.search import results, search_table
 from ctrlib.lab.stats import noise, rank_agreement, smallest_difference
 from ctrlib.lab.tables import by_seed, format_pairs, qnn_table1
@@ -281,7 +281,7 @@ for name in shown:
     caption = (
         f"Gap of every format on {name}. Bars are 95 % intervals over seeds; a dot without a bar is one pair."
     )
-    views.show(views.gap_figure(rows, name), caption)
+    views.show(views.gap_figure(rows, name), caption, "share-without-relu")
 
 # %% tags=["hide-input"]
 for name in shown:
@@ -385,7 +385,7 @@ for name in shown:
 # %% [markdown]
 # ## Made in this build
 #
-# A small part of the grid is run anew whenever this page is built, on MovieLens-100K. Beside it stand the records of the
+# A small part of the grid is run anew whenever this page is executed, on MovieLens-100K. Beside it stand the records of the
 # same cells and seeds, so you see whether your computer agrees with them.
 
 # %%
@@ -469,7 +469,7 @@ glue(
 #
 # ## What we saw
 #
-# The findings below are put together from the records when the page is built.
+# The findings below are put together from the records when the page is executed.
 
 
 # %% tags=["hide-input"]
@@ -575,10 +575,7 @@ figure_table(table, formats=dict.fromkeys(["mean", "min", "max"], "+.2f"), capti
 # ## Where the numbers come from
 
 # %% tags=["hide-input"]
-figure_table(
-    provenance(everything, made),
-    caption="Every number on this page comes from these runs.",
-)
+footer("activation", everything, made)
 
 # %% [markdown]
 # **Next.** {doc}`/chapters/02_boundaries` draws what these networks do in the plane. {doc}`/book/numbers` tells how a

@@ -39,10 +39,13 @@ from IPython.display import Markdown, display
 from ctrlib import views
 from ctrlib.errors import unknown
 from ctrlib.figures import boundaries, figure_table, intervals
+from ctrlib.footer import footer
+from ctrlib.lab.boundaries import PANELS, boundary_runs, trained, with_losses
+from ctrlib.lab.made import leave
 from ctrlib.lab.stats import summary
 from ctrlib.lab.tables import paired_table
 from ctrlib.neurons import FORMATS
-from ctrlib.plane import BOX, EPOCHS, NETWORKS, NOISE, points, train_planes, turning
+from ctrlib.plane import BOX, EPOCHS, NETWORKS, points
 
 # %% [markdown]
 # ## The networks
@@ -68,63 +71,18 @@ PLANS = {
 plan = views.plan(profile, PLANS)
 
 # %%
-PANELS = {
-    "MLP.relu": ("MLP", {"post_activation": "relu"}),
-    "MLP.none": ("MLP", {}),
-    "CrossNetV2": ("CrossNetV2", {}),
-    "DCNv2": ("DCNv2", {}),
-    "T9": ("T9", {}),
-    "T19": ("T19", {}),
-}
-SE = {"dropout": 0.1, "loss": "self-ensemble", "passes": 2}
 wanted = [name.strip() for name in networks.split(",") if name.strip()]
 for name in wanted:
     if name not in NETWORKS:
         raise unknown("network", name, NETWORKS)
-LOSSES = {}
-for name in ["MLP", *wanted]:
-    act = {"post_activation": "relu"} if name == "MLP" else {}
-    LOSSES[f"{name}.dropout"] = (name, act | {"dropout": 0.1})
-    LOSSES[f"{name}.SE"] = (name, act | SE)
+LOSSES = with_losses(["MLP", *wanted])
 MOMENTS = {"moons": [0, 5, 10, 20, 40, 80, 160, 320, 500], "circles": [0, 2, 5, 10, 20, 30, 50, 75, 100]}
 
-
-def trained(cells, seeds, frames=None, noise=1.0):
-    """Train every cell on both shapes: shape -> label -> result. noise: as a multiple of the usual one."""
-    tasks = {
-        (shape, label): {
-            "name": name,
-            "shape": shape,
-            "numbers": range(1, seeds + 1),
-            "epochs": plan["epochs"],
-            "frames": (frames or {}).get(shape, ()),
-            "noise": noise * NOISE[shape],
-            **settings,
-        }
-        for shape in EPOCHS
-        for label, (name, settings) in cells.items()
-    }
-    found = dict(zip(tasks, train_planes(list(tasks.values())), strict=True))
-    return {shape: {label: found[shape, label] for label in cells} for shape in EPOCHS}
-
-
-def measured(results, shape):
-    """One row for each network and seed: accuracy on fresh points, and how its boundary turns."""
-    rows = []
-    for label, result in results.items():
-        for number, accuracy in enumerate(result.accuracy):
-            found = turning(result.network.only(number).logits)
-            row = {"experiment": "boundaries", "dataset": shape, "label": label, "seed": number + 1}
-            row |= {"status": "completed", "accuracy": accuracy, "length": found.length}
-            rows.append(row | {"turning": found.per_length, "concentration": found.concentration})
-    return rows
-
-
 frames_of = {shape: [e for e in MOMENTS[shape] if e <= (plan["epochs"] or e)] for shape in EPOCHS}
-results = trained(PANELS, plan["seeds"], frames_of)
-consistent = trained(LOSSES, plan["other_seeds"])
-rows = [row for shape in EPOCHS for row in measured(results[shape] | consistent[shape], shape)]
-runs = pd.DataFrame(rows)
+results = trained(PANELS, plan["seeds"], plan["epochs"], frames_of)
+consistent = trained(LOSSES, plan["other_seeds"], plan["epochs"])
+runs = boundary_runs(results, consistent)
+leave("boundaries", runs)  # the page of all claims reads them
 
 # %% [markdown]
 # ## What they look like
@@ -155,16 +113,16 @@ for shape in EPOCHS:
     }
     shown = dict.fromkeys(panels, drawn_points(shape))
     figure = boundaries(panels, BOX, points=shown, columns=3, slider="epoch")
-    views.show(
-        figure, f"The {shape}. Look for straight pieces that meet in corners, and for where they come from."
-    )
+    caption = f"The {shape}. Look for straight pieces that meet in corners, and for where they come from."
+    views.show(figure, caption, "quadratic-bends")
 
 # %% [markdown]
 # Any other format: pick it from the list.
 
 # %% tags=["hide-input"]
 menu_cells = {name: (name, {"post_activation": "relu"} if name == "MLP" else {}) for name in plan["menu"]}
-menu = trained(menu_cells, plan["menu_seeds"], {shape: [plan["epochs"] or EPOCHS[shape]] for shape in EPOCHS})
+ends = {shape: [plan["epochs"] or EPOCHS[shape]] for shape in EPOCHS}
+menu = trained(menu_cells, plan["menu_seeds"], plan["epochs"], ends)
 panels = {
     shape: {label: probability(next(iter(result.frames.values()))) for label, result in menu[shape].items()}
     for shape in EPOCHS
@@ -236,7 +194,8 @@ figure = intervals(
     x_title="share of all turning on the sharpest tenth of the boundary",
     format=".3f",
 )
-views.show(figure, "Right: corners. Left: even curves. A straight boundary does not turn and has no dot.")
+caption = "Right: corners. Left: even curves. A straight boundary does not turn and has no dot."
+views.show(figure, caption, "relu-is-sharper")
 
 # %% [markdown]
 # ## With and without the self-ensemble loss
@@ -257,7 +216,7 @@ show_networks(LOSSES, ", dropout 0.1, with the usual and with the self-ensemble 
 CALM_COLUMNS = {"shape": ("shape", ""), "pair": ("network", ""), "left_mean": ("accuracy", ".4f")}
 CALM_COLUMNS |= {"difference": ("less T9", "+.4f"), "low": ("low", "+.4f"), "high": ("high", "+.4f")}
 CALM_COLUMNS |= {"seeds": ("seeds", "")}
-calm_results = trained(PANELS, plan["other_seeds"], noise=0.5)
+calm_results = trained(PANELS, plan["other_seeds"], plan["epochs"], noise=0.5)
 calm = []
 for shape in EPOCHS:
     rows = [
@@ -353,6 +312,9 @@ figure_table(
     .reset_index(),
     caption="All runs behind this page were made in this build. The runs at half the noise come on top.",
 )
+
+# %% tags=["hide-input"]
+footer("boundaries")
 
 # %% [markdown]
 # **Next.** {doc}`/chapters/03_khatri_rao` asks what more than one row adds to the product.

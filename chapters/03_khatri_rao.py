@@ -40,11 +40,12 @@ from IPython.display import Markdown, display
 from ctrlib import views
 from ctrlib.bench import tables
 from ctrlib.figures import curves, figure_table, scatter
+from ctrlib.footer import footer
 from ctrlib.khatri_rao import MultiHeadKhatriRao
 from ctrlib.lab import Grid, run_anew, run_grid
 from ctrlib.lab.experiments import experiment_records, experiment_runs, measured_on
 from ctrlib.lab.headline import NAME, headline, variants
-from ctrlib.lab.provenance import learning_curves, provenance
+from ctrlib.lab.provenance import learning_curves
 from ctrlib.lab.tables import papers_table
 from ctrlib.neurons import FORMATS, NeuronLayer
 
@@ -232,9 +233,8 @@ def row_sweep(name):
 swept = {name: row_sweep(name) for name in shown}
 for name in shown:
     figure = views.sweep_figure(swept[name], "number of rows", name, "rows R", color="gate")
-    views.show(
-        figure, "If rows add capacity through the activation alone, the line without activation is flat."
-    )
+    caption = "If rows add capacity through the activation alone, the line without activation is flat."
+    views.show(figure, caption, "more-rows-help")
     extra = {"gate": ("mid activation", "")}
     display(views.sweep_table(swept[name], "number of rows", f"Rows on {name}. Intervals over seeds.", extra))
 
@@ -442,7 +442,7 @@ Markdown("\n\n".join(said(name) for name in shown))
 # ## Where the numbers come from
 
 # %% tags=["hide-input"]
-figure_table(provenance(records, made), caption="Every number on this page comes from these runs.")
+footer("khatri-rao", records, made)
 
 # %% tags=["hide-input"]
 origins = tables.origins()

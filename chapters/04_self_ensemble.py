@@ -31,22 +31,20 @@ device = "cpu"  # "cuda" runs the grid on a GPU
 dataset = ""  # paper profile: run one data set only, for example "ml-100k"
 
 # %% tags=["hide-input"]
-import math
-import time
-
 import numpy as np
 import pandas as pd
 import torch
 from IPython.display import Markdown, display
 
-from ctrlib import load_dataset, views
-from ctrlib.figures import curves, figure_table
+from ctrlib import views
+from ctrlib.figures import curves
+from ctrlib.footer import footer
 from ctrlib.lab import Grid, run_anew, run_grid
 from ctrlib.lab.experiments import experiment_records, experiment_runs, measured_on
 from ctrlib.lab.headline import NAME, headline, variants
-from ctrlib.lab.provenance import provenance
+from ctrlib.lab.made import leave
+from ctrlib.lab.passes import NO_SE, timed_passes, with_gap
 from ctrlib.losses import consistency
-from ctrlib.models import build_model
 
 # %% [markdown]
 # ## The loss
@@ -124,7 +122,6 @@ LOSSES = {
     f"loss={name}": {"loss": name}
     for name in ("mean-probability", "symmetric-kl", "squared", "tri-bce", "cosine")
 }
-NO_SE = {"loss": "bce", "passes": 1}
 RATES = {
     f"dropout={rate:g}{ending}": {"dropout": rate, **loss}
     for rate in (0.0, 0.05, 0.2, 0.3)
@@ -158,10 +155,7 @@ if profile == "paper":
 records = experiment_records("self-ensemble")
 runs = {name: experiment_runs("self-ensemble", name, records) for name in RECORDED}
 shown = measured_on("self-ensemble", runs)
-for name in shown:
-    runs[name]["logloss_gap"] = runs[name]["test_logloss"].astype(float) - runs[name]["train_logloss"].astype(
-        float
-    )
+runs = {name: with_gap(part) for name, part in runs.items()}
 views.waiting(RECORDED[1:], shown)
 
 # %% [markdown]
@@ -267,42 +261,11 @@ for name in shown:
 # Two passes through the layers, one look-up. We time one batch, forward and backward, with one pass and with two, in turn.
 
 # %% tags=["hide-input"]
-default = headline(EMBEDDED)
-data = load_dataset(EMBEDDED)
-ids, labels = data.train.ids[:1024], data.train.labels[:1024]
-timed = {"two passes": {}, "one pass": NO_SE}
-networks = {
-    name: build_model(NAME, data.schema, seed=1, **default.settings | change)
-    for name, change in timed.items()
-}
-torch.set_num_threads(1)
-
-
-def seconds_of(network, batches):
-    """Seconds that a batch takes, forward and backward, a mean over several."""
-    started = time.perf_counter()
-    for _ in range(batches):
-        network.zero_grad()
-        network.training_loss(ids, labels).backward()
-    return (time.perf_counter() - started) / batches
-
-
-turns = []
-for turn in range(3 if profile == "smoke" else 15):
-    for name, network in networks.items():
-        spent = seconds_of(network, 2)
-        if turn:  # the first turn warms up
-            row = {
-                "experiment": "se-cost",
-                "dataset": EMBEDDED,
-                "label": name,
-                "seed": turn,
-                "status": "completed",
-            }
-            turns.append(row | {"log2_seconds": math.log2(spent)})
-medians = 2 ** pd.DataFrame(turns).groupby("label")["log2_seconds"].median()
+turns = timed_passes(EMBEDDED, 3 if profile == "smoke" else 15)
+leave("se-cost", turns)  # the page of all claims reads them
+medians = 2 ** turns.groupby("label")["log2_seconds"].median()
 Markdown(
-    f"Two passes take {medians['two passes'] / medians['one pass']:.2f} times as long as one, over {turn} turns."
+    f"Two passes take {medians['two passes'] / medians['one pass']:.2f} times as long as one, over {turns['seed'].max()} turns."
 )
 
 # %% [markdown]
@@ -312,6 +275,7 @@ Markdown(
 # ## Made in this build
 
 # %% tags=["hide-input"]
+default = headline(EMBEDDED)
 cells = variants(default, LOSSES | RATES)
 fresh = Grid("self-ensemble").add(
     EMBEDDED,
@@ -334,7 +298,7 @@ display(
         "The cost, measured in this build: seeds are turns, and the effect is the base-2 logarithm of the ratio."
     )
 )
-views.verdicts({EMBEDDED: pd.DataFrame(turns)}, "se-cost", [EMBEDDED])
+views.verdicts({EMBEDDED: turns}, "se-cost", [EMBEDDED])
 
 # %% [markdown]
 # That the loss helps QNN-alpha at its own rate, 0.1, is tested in {doc}`/chapters/05_qnn_alpha`.
@@ -414,7 +378,7 @@ Markdown("\n\n".join(said(name) for name in shown))
 # ## Where the numbers come from
 
 # %% tags=["hide-input"]
-figure_table(provenance(records, made), caption="Every number on this page comes from these runs.")
+footer("self-ensemble", records, made)
 
 # %% [markdown]
 # **Next.** {doc}`/chapters/05_qnn_alpha` takes the whole network apart.

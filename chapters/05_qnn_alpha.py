@@ -38,10 +38,11 @@ from IPython.display import Markdown, display
 
 from ctrlib import views
 from ctrlib.figures import curves, figure_table
+from ctrlib.footer import footer
 from ctrlib.lab import Grid, run_anew, run_grid
 from ctrlib.lab.experiments import experiment_records, experiment_runs
 from ctrlib.lab.headline import NAME, headline, headline_search, variants
-from ctrlib.lab.provenance import learning_curves, provenance
+from ctrlib.lab.provenance import learning_curves
 from ctrlib.lab.stats import summary
 from ctrlib.lab.tables import papers_table
 
@@ -212,7 +213,7 @@ SHOWN |= {"hadamard": "Hadamard (one row)", "no-se": "no SE loss"}
 ablations = {name: views.against(runs[name], NAME, SHOWN) for name in shown}
 for name in shown:
     caption = f"Ablations on {name}, with 95 % intervals over seeds."
-    views.show(views.against_figure(ablations[name], NAME, name), caption)
+    views.show(views.against_figure(ablations[name], NAME, name), caption, "every-part-helps")
     display(views.comparison(ablations[name], f"Ablations on {name}."))
 
 # %% [markdown]
@@ -275,7 +276,7 @@ for name in shown:
 # %% [markdown]
 # ## Made in this build
 #
-# Some of the cells run anew whenever this page is built; beside them the records of the same cells and seeds.
+# Some of the cells run anew whenever this page is executed; beside them the records of the same cells and seeds.
 
 # %% tags=["hide-input"]
 default = headline(EMBEDDED)
@@ -363,7 +364,7 @@ Markdown("\n\n".join(said(name) for name in shown))
 # ## Where the numbers come from
 
 # %% tags=["hide-input"]
-figure_table(provenance(records, made), caption="Every number on this page comes from these runs.")
+footer("qnn-alpha", records, made)
 
 # %% [markdown]
 # **Next.** {doc}`/chapters/06_plug_and_play` puts the layers into other networks.

@@ -39,10 +39,10 @@ from IPython.display import Markdown, display
 
 from ctrlib import views
 from ctrlib.figures import figure_table
+from ctrlib.footer import footer
 from ctrlib.lab import Grid, run_anew, run_grid
 from ctrlib.lab.experiments import experiment_records, experiment_runs, measured_on
 from ctrlib.lab.headline import CHOICES, NAME, STRENGTHS
-from ctrlib.lab.provenance import provenance
 from ctrlib.lab.search import best_search, search_grid, searched
 from ctrlib.lab.tables import papers_table
 from ctrlib.train import Protocol
@@ -302,7 +302,7 @@ Markdown("\n\n".join(said(name) for name in shown))
 # ## Where the numbers come from
 
 # %% tags=["hide-input"]
-figure_table(provenance(records, made), caption="Every number on this page comes from these runs.")
+footer("plug-and-play", records, made)
 
 # %% [markdown]
 # **Next.** {doc}`/chapters/07_second_network` asks whether the loss replaces a second network.

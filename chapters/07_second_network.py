@@ -37,11 +37,11 @@ from IPython.display import Markdown, display
 
 from ctrlib import views
 from ctrlib.data import DATASETS
-from ctrlib.figures import figure_table, scatter
+from ctrlib.figures import scatter
+from ctrlib.footer import footer
 from ctrlib.lab import Grid, run_anew, run_grid
 from ctrlib.lab.experiments import experiment_records, experiment_runs, measured_on
 from ctrlib.lab.headline import CHOICES, NAME, headline, headline_search
-from ctrlib.lab.provenance import provenance
 from ctrlib.lab.search import best_search, search_grid, searched
 from ctrlib.train import Protocol
 
@@ -136,7 +136,7 @@ SHOWN |= {"ensemble-shared": "two networks on one table", "ensemble+SE": "two ne
 compared = {name: views.against(runs[name], "no-se", SHOWN) for name in shown}
 for name in shown:
     caption = "Right of the dashed line: better than one network. Does the second row reach the third?"
-    views.show(views.against_figure(compared[name], "one network", name), caption)
+    views.show(views.against_figure(compared[name], "one network", name), caption, "se-replaces-an-ensemble")
     display(views.comparison(compared[name], f"One and two networks on {name}."))
 
 # %% [markdown]
@@ -269,7 +269,7 @@ Markdown("\n\n".join(said(name) for name in shown))
 # ## Where the numbers come from
 
 # %% tags=["hide-input"]
-figure_table(provenance(records, made), caption="Every number on this page comes from these runs.")
+footer("second-network", records, made)
 
 # %% [markdown]
 # **Next.** {doc}`/chapters/16_speed` shows what all this costs.

@@ -38,10 +38,11 @@ from IPython.display import Markdown, display
 
 from ctrlib import load_dataset, views
 from ctrlib.figures import INK, figure_table, levels, scatter
+from ctrlib.footer import footer
 from ctrlib.lab import Grid, run_anew, run_grid
 from ctrlib.lab.dual_stream import NAME, student, student_search, teacher_run, teacher_search
 from ctrlib.lab.experiments import experiment_records, experiment_runs, measured_on
-from ctrlib.lab.provenance import provenance
+from ctrlib.lab.judged import with_every_name
 from ctrlib.lab.stats import summary
 from ctrlib.lab.streams import measure_runs
 from ctrlib.lab.tables import by_seed, papers_table
@@ -580,21 +581,8 @@ views.table(views.made(made, None), views.MADE_COLUMNS, "Runs of this build.")
 #
 # The claims of section 3.1 and of Figure 5, and our own question about the four losses.
 
-
 # %% tags=["hide-input"]
-def with_every_name(name):
-    """The runs, with those of the default under the name of its own weight too, where a claim may look for them."""
-    label, frame = f"cross-entropy={weights[name]:g}", runs[name]
-    return pd.concat(
-        [
-            frame[frame["label"] != label],
-            frame[frame["label"] == "distilled"].assign(label=label),
-            frame[frame["label"] == label],
-        ]
-    )
-
-
-verdicts = views.verdicts({name: with_every_name(name) for name in shown}, "distil", shown)
+verdicts = views.verdicts({name: with_every_name(runs[name]) for name in shown}, "distil", shown)
 
 # %% [markdown]
 # ## What we saw
@@ -723,7 +711,7 @@ Markdown("\n\n".join(said(name) for name in shown))
 # ## Where the numbers come from
 
 # %% tags=["hide-input"]
-figure_table(provenance(records, made), caption="Every number on this page comes from these runs.")
+footer("distil", records, made)
 
 # %% [markdown]
 # **Next.** {doc}`/chapters/09_align` adds the parallel MLP.

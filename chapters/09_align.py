@@ -36,10 +36,10 @@ from IPython.display import Markdown, display
 
 from ctrlib import views
 from ctrlib.figures import INK, figure_table, levels, stacked
+from ctrlib.footer import footer
 from ctrlib.lab import Grid, run_anew, run_grid
 from ctrlib.lab.dual_stream import student, student_search, teacher_run, teacher_search
 from ctrlib.lab.experiments import experiment_records, experiment_runs, measured_on
-from ctrlib.lab.provenance import provenance
 from ctrlib.lab.stats import summary
 from ctrlib.lab.streams import measure_runs
 from ctrlib.lab.tables import papers_table
@@ -545,7 +545,7 @@ Markdown("\n\n".join(said(name) for name in shown))
 # ## Where the numbers come from
 
 # %% tags=["hide-input"]
-figure_table(provenance(records, made), caption="Every number on this page comes from these runs.")
+footer("align", records, made)
 
 # %% [markdown]
 # **Next.** {doc}`/chapters/10_teachers` changes the teacher.

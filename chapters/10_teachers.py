@@ -44,6 +44,7 @@ from IPython.display import Markdown, display
 from ctrlib import views
 from ctrlib.errors import RecordError
 from ctrlib.figures import figure_table, intervals, scatter
+from ctrlib.footer import footer
 from ctrlib.lab import Grid, run_anew, run_grid
 from ctrlib.lab.dual_stream import (
     NAME,
@@ -56,7 +57,7 @@ from ctrlib.lab.dual_stream import (
     tuned,
 )
 from ctrlib.lab.experiments import experiment_records, experiment_runs, measured_on
-from ctrlib.lab.provenance import provenance
+from ctrlib.lab.judged import STUDENTS, ranks
 from ctrlib.lab.search import searched
 from ctrlib.lab.streams import measure_runs
 from ctrlib.lab.tables import by_seed, paired_table, papers_table
@@ -106,14 +107,6 @@ from ctrlib.lab.tables import by_seed, paired_table, papers_table
 # {doc}`/chapters/09_align`.
 
 # %%
-STUDENTS = {
-    "DS-MLP": "GDCN",
-    "from-DCNv2": "DCNv2",
-    "from-xDeepFM": "xDeepFM",
-    "from-AutoInt+": "AutoInt+",
-    "from-FinalMLP": "FinalMLP",
-    "from-QNN-alpha": "QNN-alpha",
-}
 TEACHERS = {teacher: label for label, teacher in STUDENTS.items()}
 NETWORKS = {
     "MLP": "one plain MLP",
@@ -486,24 +479,7 @@ for name in shown:
 # One number for each seed: the rank correlation between the teachers' AUC and that of their students, over all teachers with that
 # seed. Chance gives 0 on average. The same for the five teachers of the paper's Table 5, with one run each.
 
-
 # %% tags=["hide-input"]
-def ranks(name):
-    """The rank correlation of teachers and students for each seed that has at least four teachers."""
-    values = by_seed(runs[name])
-    pairs = [(s, t) for s, t in STUDENTS.items() if s in values.index and t in values.index]
-    rows = []
-    for seed in values.columns:
-        both = pd.DataFrame([(values.loc[s, seed], values.loc[t, seed]) for s, t in pairs]).dropna()
-        if len(both) >= 4:
-            found = both[0].rank().corr(both[1].rank())
-            case = {"experiment": "teachers", "dataset": name, "label": "all teachers", "seed": seed}
-            rows.append(
-                case | {"status": "completed", "rank_correlation": found, "number of teachers": len(both)}
-            )
-    return pd.DataFrame(rows)
-
-
 RANK_COLUMNS = {
     "data": ("data", ""),
     "seed": ("seed", ""),
@@ -521,7 +497,7 @@ in_print = [
 display(
     views.table(pd.DataFrame(in_print), RANK_COLUMNS, "Teachers and their students in Table 5 of the paper.")
 )
-ranked = {name: ranks(name) for name in shown}
+ranked = {name: ranks(runs[name], name) for name in shown}
 for name in shown:
     if len(ranked[name]):
         caption = f"Teachers and their students on {name}, seed by seed."
@@ -671,7 +647,7 @@ Markdown("\n\n".join(said(name) for name in shown))
 # ## Where the numbers come from
 
 # %% tags=["hide-input"]
-figure_table(provenance(records, made), caption="Every number on this page comes from these runs.")
+footer("teachers", records, made)
 
 # %% [markdown]
 # **Next.** {doc}`/chapters/11_fidelity` asks what exactly the student has taken over.

@@ -43,6 +43,7 @@ from plotly.subplots import make_subplots
 
 from ctrlib import views
 from ctrlib.figures import figure_table, intervals, scatter
+from ctrlib.footer import footer
 from ctrlib.lab import Grid, run_grid
 from ctrlib.lab.claims import evaluate_claims, load_claims
 from ctrlib.lab.dual_stream import student, student_search, teacher_run, teacher_search
@@ -50,11 +51,13 @@ from ctrlib.lab.experiments import experiment_records
 from ctrlib.lab.fidelity import (
     CELLS,
     NAME,
+    OTHERS,
+    PLACES,
     fields_of,
-    likeness_to_others,
+    judged_study,
     maps_of,
     measure_fidelity,
-    of_streams,
+    measured_runs,
     on_vectors,
     over_seeds,
     scores,
@@ -66,7 +69,6 @@ from ctrlib.lab.fidelity import (
     study_runs,
     train_cell,
 )
-from ctrlib.lab.provenance import provenance
 from ctrlib.lab.streams import measure_runs
 
 # %% [markdown]
@@ -310,7 +312,7 @@ if len(variants):
 # %% [markdown]
 # ## Made in this build
 #
-# A small part of the study runs anew whenever this page is built, beside its record where there is one.
+# A small part of the study runs anew whenever this page is executed, beside its record where there is one.
 
 # %% tags=["hide-input"]
 changes = {"max_epochs": plan["max_epochs"]}
@@ -404,26 +406,10 @@ views.table(derivatives, columns, caption)
 # networks, each divided by its own mean, on average over seeds.
 
 # %% tags=["hide-input"]
-PLACES = {
-    "distilled": ("distil", "distilled", "main"),
-    "no teacher": ("distil", "no-teacher", "main"),
-    "MLP": ("teachers", "MLP", "main"),
-    "two plain MLPs": ("align", "two-plain-mlps", "whole"),
-    "DS-MLP": ("align", "DS-MLP", "whole"),
-    "DS-MLP, main": ("align", "DS-MLP", "main"),
-    "DS-MLP, parallel": ("align", "DS-MLP", "parallel"),
-}
-OTHERS = {
-    "distilled, other teachers": "student, to the teachers of other seeds",
-    "two plain MLPs, other teachers": "two plain MLPs, to the teachers of other seeds",
-}
 TITLES = {"distilled": "student", "no teacher": "student without distillation loss", "MLP": "plain MLP"}
 TITLES |= {"two plain MLPs": "two plain MLPs", "DS-MLP": "whole DS-MLP"}
 TITLES |= {"DS-MLP, main": "main stream, aligned", "DS-MLP, parallel": "parallel stream"} | OTHERS
-runs = {}
-for name in RECORDED:
-    others = [likeness_to_others(name, PLACES[label.split(",")[0]], label) for label in OTHERS]
-    runs[name] = pd.concat([of_streams(name, "fidelity", PLACES), *others], ignore_index=True)
+runs = {name: measured_runs(name) for name in RECORDED}
 shown = [name for name in RECORDED if len(runs[name])]
 if missing := [name for name in RECORDED[1:] if name not in shown]:
     display(Markdown(f"No networks are measured on {', '.join(missing)} yet."))
@@ -524,7 +510,7 @@ CLAIMS = [claim for claim in load_claims() if claim.experiment == "fidelity"]
 judged = {}
 if not study.empty:
     asked = [claim for claim in CLAIMS if NAME in claim.datasets]
-    judged[NAME] = evaluate_claims(pd.concat([study, fits]), "fidelity", NAME, asked)
+    judged[NAME] = evaluate_claims(judged_study(), "fidelity", NAME, asked)
 for name in shown:
     asked = [claim for claim in CLAIMS if NAME not in claim.datasets]
     judged[name] = evaluate_claims(runs[name], "fidelity", name, asked)
@@ -723,8 +709,7 @@ if counted:
     display(figure_table(pd.DataFrame(counted), caption="Networks measured on test rows."))
 names = {cell for _, cell, _ in PLACES.values()} | {"GDCN"}
 records = [record for record in experiment_records("fidelity") if record["label"] in names]
-if records:
-    display(figure_table(provenance(records, []), caption="The runs that left these networks."))
+footer("fidelity", records, caption="The runs that left these networks.")
 
 # %% [markdown]
 # **Next.** {doc}`/chapters/12_case_study` looks at single rows, and at what happens to a teacher's errors.

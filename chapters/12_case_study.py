@@ -37,18 +37,20 @@ from IPython.display import Markdown, display
 
 from ctrlib import views
 from ctrlib.figures import figure_table, intervals, scatter
+from ctrlib.footer import footer
 from ctrlib.lab import Grid, run_grid
 from ctrlib.lab.case_study import (
     GROUPS,
+    PLACES,
     measure_cases,
+    measured_runs,
     predicted,
     stored_cases,
     train_in_memory,
 )
 from ctrlib.lab.dual_stream import student, student_search, teacher_run, teacher_search
 from ctrlib.lab.experiments import experiment_records
-from ctrlib.lab.fidelity import of_streams, over_seeds
-from ctrlib.lab.provenance import provenance
+from ctrlib.lab.fidelity import over_seeds
 from ctrlib.lab.streams import measure_runs
 
 # %% [markdown]
@@ -174,21 +176,11 @@ if not any(map(len, cases.values())):
 # All test rows on which the teacher errs confidently, seed by seed.
 
 # %% tags=["hide-input"]
-PLACES = {
-    "teacher": ("distil", "distilled", "teacher"),
-    "student": ("distil", "distilled", "main"),
-    "DS-MLP": ("align", "DS-MLP", "whole"),
-    "DS-MLP, main": ("align", "DS-MLP", "main"),
-    "DS-MLP, parallel": ("align", "DS-MLP", "parallel"),
-    "no distillation": ("align", "no-distillation", "whole"),
-    "two plain MLPs": ("align", "two-plain-mlps", "whole"),
-    "MLP": ("teachers", "MLP", "main"),
-}
 TITLES = {"teacher": "teacher", "student": "student", "DS-MLP": "DS-MLP", "DS-MLP, main": "its main stream"}
 TITLES |= {"DS-MLP, parallel": "its parallel stream", "no distillation": "two aligned MLPs, no distillation"}
 TITLES |= {"two plain MLPs": "two plain MLPs", "MLP": "plain MLP"}
 KINDS = {"kept": "kept, %", "wrong": "wrong, %", "mended": "mended, %", "unshared": "errors of its own, %"}
-runs = {name: of_streams(name, "case-study", PLACES) for name in RECORDED}
+runs = {name: measured_runs(name) for name in RECORDED}
 shown = [name for name in RECORDED if len(runs[name])]
 if missing := [name for name in RECORDED[1:] if name not in shown]:
     display(Markdown(f"No errors are counted on {', '.join(missing)} yet."))
@@ -251,7 +243,7 @@ for name, rows in population.items():
 #
 # ## Made in this build
 #
-# All stages in small, whenever this page is built: few rows and passes, and a larger learning rate so that something is learnt in
+# All stages in small, whenever this page is executed: few rows and passes, and a larger learning rate so that something is learnt in
 # them. The networks are far from trained, so the figures show how the page comes about and nothing else.
 
 # %% tags=["hide-input"]
@@ -390,8 +382,7 @@ if measured:
     display(figure_table(pd.DataFrame(measured), caption="Networks whose errors are counted on test rows."))
 names = {cell for _, cell, _ in PLACES.values()} | {"GDCN"}
 records = [record for record in experiment_records("case-study") if record["label"] in names]
-if records:
-    display(figure_table(provenance(records, []), caption="The runs that left these networks."))
+footer("case-study", records, caption="The runs that left these networks.")
 
 # %% [markdown]
 # **Next.** {doc}`/chapters/13_scaling` makes teacher and streams wider.

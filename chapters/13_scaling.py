@@ -42,12 +42,13 @@ from ctrlib import views
 from ctrlib.bench import tables
 from ctrlib.errors import RecordError
 from ctrlib.figures import DASHES, PALETTE, curves, figure_table, intervals, scatter
+from ctrlib.footer import footer
 from ctrlib.lab import Grid, run_anew, run_grid
 from ctrlib.lab.claims import evaluate_claims, load_claims
 from ctrlib.lab.dual_stream import NAME, student, student_search, teacher_run, teacher_search
 from ctrlib.lab.experiments import experiment_records, experiment_runs, measured_on
-from ctrlib.lab.provenance import provenance
-from ctrlib.lab.stats import fit_by_seed, fitted_curve, relative_improvement, summary
+from ctrlib.lab.judged import STUDENT_SIZES, TEACHER_SIZES, WIDTHS, slopes
+from ctrlib.lab.stats import fitted_curve, relative_improvement, summary
 from ctrlib.lab.streams import measure_runs
 from ctrlib.lab.tables import by_seed, papers_table
 
@@ -69,15 +70,16 @@ from ctrlib.lab.tables import by_seed, papers_table
 # $$
 
 # %%
-WIDTHS = (100, 200, 400, 800, 1200)
-TEACHER_SIZES = {f"GDCN={w}": w for w in WIDTHS}
-STUDENT_SIZES = {f"DS-MLP={w}": w for w in WIDTHS}
 SLOPES = {"GDCN slope": "GDCN", "DS-MLP slope": "DS-MLP", "DS-MLP slope less GDCN slope": "difference"}
 LATENCIES = {
     "DS-MLP latency": "DS-MLP",
     "DCNv2 latency": "DCNv2",
     "FinalMLP latency": "FinalMLP",
     "FINAL latency": "FINAL",
+    "FmFM latency": "FmFM",
+    "AFM latency": "AFM",
+    "DeepFM latency": "DeepFM",
+    "GDCN latency": "GDCN",
 }
 PLANS = {
     "smoke": {"widths": [100], "seeds": [1], "rows": 3000, "max_epochs": 2},
@@ -195,27 +197,8 @@ for name in shown:
 # What does a doubling of the width bring? A straight line in $\log_2 w$, fitted for each seed, gives one number: points of AUC for each
 # doubling. The bend of the parabola in $\log_2 w$ tells whether the gain shrinks (below zero) or grows.
 
-
 # %% tags=["hide-input"]
-def slopes(name):
-    """Slope of AUC over log2 of the width for each seed with all widths: both networks and their difference."""
-    found = {}
-    for label, sizes in (("GDCN slope", TEACHER_SIZES), ("DS-MLP slope", STUDENT_SIZES)):
-        values = values_over(name, sizes, "width").dropna(axis=1)
-        if len(values) == len(sizes) and not values.empty:
-            found[label] = pd.DataFrame(
-                {"slope": fit_by_seed(values).loc[1], "bend": fit_by_seed(values, 2).loc[2]}
-            )
-    if len(found) == 2:
-        found["DS-MLP slope less GDCN slope"] = (found["DS-MLP slope"] - found["GDCN slope"]).dropna()
-    case = {"experiment": "scaling", "dataset": name, "status": "completed"}
-    rows = [
-        part.rename_axis("seed").reset_index().assign(label=label, **case) for label, part in found.items()
-    ]
-    return pd.concat(rows, ignore_index=True) if rows else pd.DataFrame()
-
-
-sloped = {name: slopes(name) for name in shown}
+sloped = {name: slopes(runs[name], name) for name in shown}
 SLOPE_COLUMNS = {
     "network": ("network", ""),
     "slope": ("points a doubling", "+.3f"),
@@ -615,7 +598,7 @@ Markdown("\n\n".join([*(said(name) for name in shown), said_of_latency()]))
 # ## Where the numbers come from
 
 # %% tags=["hide-input"]
-figure_table(provenance(records, made), caption="Every number on this page comes from these runs.")
+footer("scaling", records, made)
 
 # %% tags=["hide-input"]
 origins = tables.origins()

@@ -39,6 +39,7 @@ from IPython.display import Markdown, display
 from ctrlib import views
 from ctrlib.bench import tables as speed
 from ctrlib.figures import figure_table, intervals, scatter
+from ctrlib.footer import footer
 from ctrlib.lab import Grid, run_anew, run_grid
 from ctrlib.lab.dual_stream import student_search, teacher_search
 from ctrlib.lab.experiments import experiment_records, experiment_runs
@@ -54,7 +55,6 @@ from ctrlib.lab.overall import (
     strength_search,
     told_apart,
 )
-from ctrlib.lab.provenance import provenance
 from ctrlib.lab.tables import papers_table
 
 # %% [markdown]
@@ -382,7 +382,7 @@ Markdown("\n\n".join(said(name) for name in shown) or "Nothing is measured yet."
 
 # %% tags=["hide-input"]
 used = [r for r in records if r["label"].removeprefix("search:") in SYSTEMS]
-figure_table(provenance(used, made), caption="Every number on this page comes from these runs.")
+footer("overall", used, made)
 
 # %% [markdown]
 # **Next.** {doc}`/chapters/15_noise_floor` asks how much one run can tell.

@@ -34,7 +34,8 @@ import pandas as pd
 from IPython.display import Markdown, display
 
 from ctrlib import views
-from ctrlib.figures import figure_table, intervals, scatter
+from ctrlib.figures import intervals, scatter
+from ctrlib.footer import footer
 from ctrlib.lab import Grid, run_anew, run_grid
 from ctrlib.lab.dual_stream import teacher_search
 from ctrlib.lab.experiments import EXPERIMENTS, experiment_records, experiment_runs, measured_on
@@ -49,7 +50,6 @@ from ctrlib.lab.noise import (
     spread,
     wrong_winners,
 )
-from ctrlib.lab.provenance import provenance
 from ctrlib.lab.stats import noise
 from ctrlib.lab.tables import by_seed, papers_table
 
@@ -404,7 +404,7 @@ Markdown("\n\n".join(told))
 # ## Where the numbers come from
 
 # %% tags=["hide-input"]
-figure_table(provenance(records, made), caption="Every number on this page comes from these runs.")
+footer("noise-floor", records, made)
 
 # %% [markdown]
 # **Next.** {doc}`/chapters/16_speed` measures what all these runs cost.

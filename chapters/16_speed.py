@@ -46,6 +46,7 @@ from ctrlib.bench.floors import copy_rate, matrix_rate, seconds_each, work_of_st
 from ctrlib.data import synthetic_dataset
 from ctrlib.errors import unknown
 from ctrlib.figures import curves, figure_table, intervals, scatter, stacked
+from ctrlib.footer import footer
 from ctrlib.lab.runner import environment
 from ctrlib.lab.tables import papers_table
 from ctrlib.models import build_model
@@ -531,5 +532,8 @@ figure_table(
     tables.origins(), caption="Measurements behind this page. The command ctrlib bench makes them anew."
 )
 
+# %% tags=["hide-input"]
+footer("speed")
+
 # %% [markdown]
-# **Next.** {doc}`/book/numbers` tells how the other numbers of the book come about.
+# **Next.** {doc}`/chapters/17_your_data` takes a table of your own.

@@ -1,6 +1,7 @@
 """Build the book: execute its pages, stage what was executed, render it, check the result.
 
-    OUT/executed/PROFILE/*.ipynb   the pages as papermill executed them
+    OUT/executed/PROFILE/*.ipynb   the pages as papermill executed them, each with its inputs beside it
+    OUT/pictures/*.svg             figures as pictures, kept while the figure stays the same
     OUT/site/                      what the renderer reads; same paths as in the repository
     OUT/_build/html                the book
 
@@ -10,6 +11,9 @@ whose front matter names a kernel. Beside it lies the paired notebook for Binder
 
 from __future__ import annotations
 
+import copy
+import filecmp
+import hashlib
 import json
 import logging
 import multiprocessing
@@ -22,25 +26,59 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
+from functools import lru_cache
+from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from ctrlib import pictures
+from ctrlib.embed import Shelf, name_of
 from ctrlib.errors import CtrlibError, unknown
-from ctrlib.pages import for_the_book, paired, problems, same_source, typed_numbers
-from ctrlib.paths import JOBS, root
+from ctrlib.footer import IN_THE_BOOK
+from ctrlib.freshness import changed, code_digest, executed_on, inputs, keep, shared_inputs
+from ctrlib.lab.export import write_csv
+from ctrlib.lab.records import READS
+from ctrlib.pages import (
+    figures_of,
+    for_the_book,
+    marked_stale,
+    paired,
+    problems,
+    typed_numbers,
+    with_text_of,
+    without_machine,
+)
+from ctrlib.paths import JOBS, MADE, root
+from ctrlib.publish import finish, site_address
 
 PROFILES = ("smoke", "quick", "paper")
+LANDING = "index"  # tells what other pages have found
 MATHJAX = "sphinx-mathjax-offline"  # a package used as a store of one file
+NEVER = "never executed"
+LEAVINGS = "made"  # folder of what pages leave for later ones
+INPUTS = ".inputs.json"  # ending of the file that tells what an executed page depends on
+# Jupyter Book with all pages written anew, for which its command line has no option.
+PROGRAM = """
+from functools import partial
+from jupyter_book import sphinx
+sphinx.build_sphinx = partial(sphinx.build_sphinx, force_all=True)
+from jupyter_book.cli.main import main
+main()
+"""
 TOOLS = ("jupyter_book", "jupytext", "papermill", "plotly", "yaml", MATHJAX)
 
 
-def build(profile: str = "quick", only: list[str] | None = None, out: Path | None = None) -> int:
+def build(
+    profile: str = "quick", only: list[str] | None = None, out: Path | None = None, *, fresh: bool = False
+) -> int:
     """Execute, render and check the book below `out` (default `build/`); return the exit code.
 
-    `only` executes just the pages named (`01_activation`); the others are taken from the last build with the
-    same profile, or shown without outputs. Such a book is a draft: its warnings are printed and do not fail.
+    A page is executed when what its outputs depend on has changed since its last execution with the same profile
+    (`ctrlib.freshness`); `fresh` executes all. `only` executes just the pages named (`01_activation`), none where it is
+    empty; the others are shown as they were executed last, and those that have changed say so. Such a book is a draft:
+    its warnings are printed and do not fail.
     Raises `SettingError` for an unknown profile or page, `CtrlibError` when a cell fails, when a tool of the
     extra `book` is missing, or when prose holds a result that nobody computed.
     """
@@ -52,20 +90,21 @@ def build(profile: str = "quick", only: list[str] | None = None, out: Path | Non
     require_tools()
     refuse_typed_numbers()
     out = (out or root() / "build").resolve()
-    execute_all(only or list(pages), profile, out)
+    execute_all(list(pages) if only is None else only, profile, out, fresh=fresh or only is not None)
     stage(profile, out)
-    return render(out, strict=not only) or check(out)
+    return render(out, strict=only is None) or check(out)
 
 
 def pair() -> list[Path]:
     """Write the paired notebook of every executed page, without outputs; return the files that changed.
 
-    The text is the source: what was changed in the notebook alone is replaced.
+    The text is the source: what was changed in the notebook alone is replaced. Where the repository's address is
+    known, each notebook begins with a cell that sets up Google Colab.
     """
     require_tools()
-    changed = []
+    changed, where = [], repository()
     for source in sources().values():
-        text, target = paired(source), source.with_suffix(".ipynb")
+        text, target = paired(source, **where), source.with_suffix(".ipynb")
         if not target.exists() or target.read_text(encoding="utf-8") != text:
             target.write_text(text, encoding="utf-8")
             changed.append(target)
@@ -97,25 +136,27 @@ def require_tools() -> None:
 
 def refuse_typed_numbers() -> None:
     """Raise `CtrlibError` when prose holds a typed result: a page shows what code or a record gives."""
-    import jupytext
-
     prose = {page: page.read_text(encoding="utf-8") for page in _texts()}
     for page in _chapters():
-        prose[page] = "\n\n".join(c.source for c in jupytext.read(page).cells if c.cell_type == "markdown")
+        prose[page] = "\n\n".join(c.source for c in _notebook(page).cells if c.cell_type == "markdown")
     found = [f"{page.relative_to(root())}: {n}" for page, text in prose.items() for n in typed_numbers(text)]
     if found:
         lines = "\n  ".join(found)
         raise CtrlibError(f"Typed results in prose (compute them and show them with glue):\n  {lines}")
 
 
-def execute_all(names: list[str], profile: str, out: Path) -> None:
-    """Execute chapters side by side, one to a core, and after them the pages that tell of records.
+def execute_all(names: list[str], profile: str, out: Path, *, fresh: bool = True) -> None:
+    """Execute chapters side by side, one to a core, after them the pages that tell of records, last the landing page.
 
-    In the profile "paper" a chapter takes all cores, and they take turns. Raises the first error met.
+    Without `fresh`, pages whose inputs are unchanged are left as they are. In the profile "paper" a chapter takes all
+    cores, and they take turns. Raises the first error met.
     """
     workers = 1 if profile == "paper" else os.cpu_count() or 1
     chapters = {path.stem for path in _chapters()}
-    for group in ([n for n in names if n in chapters], [n for n in names if n not in chapters]):
+    first, last = [n for n in names if n in chapters], [n for n in names if n == LANDING]
+    for group in (first, [n for n in names if n not in [*first, *last]], last):
+        if not fresh:
+            group = _outdated(group, profile, out)
         if min(workers, len(group)) <= 1:
             for name in group:
                 execute(name, {"profile": profile}, out)
@@ -129,6 +170,39 @@ def execute_all(names: list[str], profile: str, out: Path) -> None:
             except BaseException:
                 pool.shutdown(cancel_futures=True)
                 raise
+
+
+def _outdated(names: list[str], profile: str, out: Path) -> list[str]:
+    """Return those pages that were not executed since their last change; say why each is, and count the others."""
+    found, shared = [], shared_inputs(out / "executed" / profile / LEAVINGS)
+    for name in names:
+        if why := _changes(name, profile, out, shared):
+            print(f"{name}: {', '.join(why)}", flush=True)
+            found.append(name)
+    if len(found) < len(names):
+        print(f"{len(names) - len(found)} of {len(names)} pages are unchanged and not executed again", flush=True)
+    return found
+
+
+def _changes(name: str, profile: str, out: Path, shared: dict[str, str]) -> list[str]:
+    """Return what has changed since the page was executed."""
+    done, kept = (out / "executed" / profile / f"{name}{end}" for end in (".ipynb", INPUTS))
+    now = inputs(_notebook(sources()[name]), {"profile": profile}, shared)
+    found = changed(kept, now) if done.exists() else None
+    return [NEVER] if found is None else found
+
+
+def _notebook(source: Path) -> Any:
+    """Return a page's text source as a notebook without outputs."""
+    return copy.deepcopy(_parsed(source.read_text(encoding="utf-8"), source.suffix))
+
+
+@lru_cache(maxsize=100)
+def _parsed(text: str, suffix: str) -> Any:
+    """Parse a text source; several steps of a build need the same one, and parsing is slow."""
+    import jupytext
+
+    return jupytext.reads(text, fmt=suffix)
 
 
 def _take_one_core() -> None:
@@ -152,16 +226,22 @@ def execute(name: str, parameters: dict[str, Any], out: Path | None = None) -> P
     folder = (out or root() / "build") / "executed" / profile
     folder.mkdir(parents=True, exist_ok=True)
     unrun, part, done = (folder / f"{name}{end}.ipynb" for end in (".in", ".part", ""))
-    done.unlink(missing_ok=True)
-    jupytext.write(jupytext.read(pages[name]), unrun)
-    start = time.perf_counter()
+    source, kept, reads = _notebook(pages[name]), folder / f"{name}{INPUTS}", folder / f"{name}.reads"
+    for path in (done, kept, reads):
+        path.unlink(missing_ok=True)
+    jupytext.write(source, unrun)
+    start, before = time.perf_counter(), inputs(source, parameters, shared_inputs(folder / LEAVINGS))
     try:
-        with _kernel_environment(), own_sockets() as sockets:
+        with _kernel_environment(folder, reads), own_sockets() as sockets:
             papermill.execute_notebook(unrun, part, parameters, config=sockets, **_papermill_options(profile))
     except papermill.PapermillExecutionError as error:
         raise CtrlibError(_failure(name, error)) from None
     except DeadKernelError:
         raise CtrlibError(f"Page {name} failed: its kernel died (out of memory?). See {part}.") from None
+    # A full grid leaves records that the page then reads; otherwise what came in meanwhile was not seen.
+    found = inputs(source, parameters, shared_inputs(folder / LEAVINGS)) if profile == "paper" else before
+    keep(kept, found, reads.read_text(encoding="utf-8").splitlines() if reads.exists() else ())
+    reads.unlink(missing_ok=True)
     part.replace(done)  # a page cut off midway never looks finished
     print(f"executed {name} ({profile}) in {time.perf_counter() - start:.1f} s", flush=True)
     return done
@@ -183,10 +263,15 @@ def _failure(name: str, error: Any) -> str:
 
 
 @contextmanager
-def _kernel_environment() -> Iterator[None]:
-    """Give kernels the same root folder and figures as JSON; restore the environment afterwards."""
+def _kernel_environment(folder: Path, reads: Path) -> Iterator[None]:
+    """Give kernels the same root folder, a place for what later pages need, and figures as JSON.
+
+    folder: of the executed pages. reads: a file for what the page reads. The environment is restored afterwards.
+    """
     before = os.environ.copy()
+    os.environ[MADE] = str(folder.resolve() / LEAVINGS)
     os.environ.update(CTRLIB_ROOT=str(root().resolve()), PLOTLY_RENDERER="plotly_mimetype", JUPYTER_PLATFORM_DIRS="1")
+    os.environ |= {READS: str(reads), IN_THE_BOOK: "1"}
     os.environ.setdefault("PYDEVD_DISABLE_FILE_VALIDATION", "1")  # a debugger's warning that no reader needs
     try:
         yield
@@ -211,31 +296,73 @@ def own_sockets() -> Iterator[Any]:
 
 
 def stage(profile: str, out: Path) -> None:
-    """Fill `out/site` with executed pages, the other pages, the assets and the configuration."""
-    import jupytext
+    """Fill `out/site` with executed pages, the other pages, the assets and the configuration.
+
+    A file that is as it was keeps its time, by which the renderer knows what to read again.
+    """
     import nbformat
 
-    site = out / "site"
-    shutil.rmtree(site, ignore_errors=True)
-    pages = sources()
-    shutil.copytree(root() / "book", site / "book", ignore=_ignored(pages))
-    for name, source in pages.items():
-        target = site / source.relative_to(root()).with_suffix(".ipynb")
-        target.parent.mkdir(parents=True, exist_ok=True)
-        notebook = _executed(out / "executed" / profile / f"{name}.ipynb", jupytext.read(source))
-        nbformat.write(for_the_book(notebook, str(root().resolve())), target)
-    _add_scripts(site / "book" / "assets")
+    pages, shared = sources(), shared_inputs(out / "executed" / profile / LEAVINGS)
+    with TemporaryDirectory(dir=out, prefix="site-") as folder:
+        site = Path(folder)
+        assets, staged = site / "book" / "assets", {}
+        shutil.copytree(root() / "book", site / "book", ignore=_ignored(pages))
+        _add_scripts(assets)
+        _add_downloads(assets)
+        for name, source in pages.items():
+            target = site / source.relative_to(root()).with_suffix(".ipynb")
+            notebook = _page(name, _notebook(source), profile, out, shared)
+            staged[target] = without_machine(notebook, str(root().resolve()))
+        figures = [figure for notebook in staged.values() for figure in figures_of(notebook)]
+        shelf = _shelf(assets, figures, out / "pictures")
+        for target, notebook in staged.items():
+            target.parent.mkdir(parents=True, exist_ok=True)
+            nbformat.write(for_the_book(notebook, shelf), target)
+        mirror(site, out / "site")
     (out / "_config.yml").write_text(json.dumps(configuration(), indent=1), encoding="utf-8")  # JSON is YAML
 
 
-def _executed(done: Path, source: Any) -> Any:
-    """Return the executed notebook; the source without outputs when what was executed is not it."""
+def _page(name: str, source: Any, profile: str, out: Path, shared: dict[str, str]) -> Any:
+    """Return a page as it was executed, with its text as it is now.
+
+    A page that was not executed since a change of what its outputs depend on says so at its top. Where its code
+    changed, it is shown whole as it was executed: new code never stands over old outputs.
+    """
     import nbformat
 
-    if done.exists() and same_source(notebook := nbformat.read(done, 4), source):
-        return notebook
-    print(f"{done.stem} was not executed since its last change; the draft shows it without outputs.")
-    return source
+    done, kept = (out / "executed" / profile / f"{name}{end}" for end in (".ipynb", INPUTS))
+    why = _changes(name, profile, out, shared)
+    if NEVER in why:
+        print(f"{name} was never executed; the draft shows it without outputs.")
+        return marked_stale(source, name, [], "")
+    executed = nbformat.read(done, 4)
+    page = with_text_of(executed, source) if code_digest(executed) == code_digest(source) else executed
+    if not why:
+        return page
+    print(f"{name} is stale ({', '.join(why)}); the draft says so on its page.")
+    return marked_stale(page, name, why, executed_on(kept))
+
+
+def mirror(new: Path, old: Path) -> None:
+    """Make the folder `old` equal to `new`; files whose content is the same are not touched."""
+    names = {path.relative_to(new) for path in new.rglob("*") if path.is_file()}
+    for path in [path for path in old.rglob("*") if path.is_file() and path.relative_to(old) not in names]:
+        path.unlink()
+    for name in names:
+        if not (old / name).is_file() or not filecmp.cmp(new / name, old / name, shallow=False):
+            (old / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(new / name, old / name)
+
+
+def _shelf(assets: Path, figures: list[Any], drawn: Path) -> Shelf:
+    """Return the folder for the figures of all pages, with their pictures, which `drawn` keeps from build to build."""
+    named = {name_of(figure): figure for figure in figures}
+    found = pictures.draw(named, drawn, assets / "plotly.min.js")
+    folder = assets / "figures"
+    folder.mkdir(exist_ok=True)
+    for name in found:
+        shutil.copy(drawn / f"{name}.svg", folder)
+    return Shelf(folder, "../_static/figures", found)  # pages lie one folder deep
 
 
 def _ignored(pages: dict[str, Path]) -> Any:
@@ -257,21 +384,43 @@ def _add_scripts(assets: Path) -> None:
     shutil.copy(Path(folders[0]) / "static" / "mathjax" / "tex-svg-full.js", assets / "mathjax")
 
 
+def _add_downloads(assets: Path) -> None:
+    """Put the run records as tables and the chapters' sources where the pages' footers link to."""
+    write_csv(assets / "records")
+    (assets / "sources").mkdir(exist_ok=True)
+    for chapter in _chapters():
+        shutil.copy(chapter, assets / "sources")
+
+
 def configuration() -> dict[str, Any]:
-    """Return the book's configuration, without the repository's buttons where its address is unknown.
-
-    The address is `CTRLIB_REPOSITORY`, else the git remote `origin` if that is on GitHub, so that a fork
-    links to itself.
-    """
-    import yaml
-
-    config: dict[str, Any] = yaml.safe_load((root() / "_config.yml").read_text(encoding="utf-8"))
-    if address := os.environ.get("CTRLIB_REPOSITORY") or _origin():
-        config["repository"] = {"url": address, "branch": "main"} | config.get("repository", {})
+    """Return the book's configuration, without the repository's buttons where its address is unknown."""
+    config, where = _settings(), repository()
+    if site := site_address(where.get("address", "")):
+        config["html"] = {"baseurl": f"{site}/"} | config.get("html", {})
+    if where:
+        config["repository"] = config.get("repository", {}) | {"url": where["address"], "branch": where["branch"]}
         return config
     config.pop("launch_buttons", None)
     html = config.get("html", {})
     config["html"] = {key: value for key, value in html.items() if not key.startswith("use_")}
+    return config
+
+
+def repository() -> dict[str, str]:
+    """Return the repository's `address` and `branch`, for buttons and for Google Colab; empty where it has none.
+
+    The address is `CTRLIB_REPOSITORY`, else `repository: url:` in `_config.yml`, else the git remote `origin` if that
+    is on GitHub, so that a fork without either links to itself.
+    """
+    told = _settings().get("repository", {})
+    address = os.environ.get("CTRLIB_REPOSITORY") or told.get("url") or _origin()
+    return {"address": str(address).rstrip("/"), "branch": told.get("branch", "main")} if address else {}
+
+
+def _settings() -> dict[str, Any]:
+    import yaml
+
+    config: dict[str, Any] = yaml.safe_load((root() / "_config.yml").read_text(encoding="utf-8"))
     return config
 
 
@@ -286,11 +435,19 @@ def _origin() -> str:
 
 
 def render(out: Path, strict: bool = True) -> int:
-    """Run Jupyter Book on `out/site`; return its exit code. `strict` turns warnings into errors."""
-    start = time.perf_counter()
-    shutil.rmtree(out / "_build", ignore_errors=True)  # a page that left the book leaves its output too
-    program = "from jupyter_book.cli.main import main; main()"
-    command = [sys.executable, "-c", program, "build", str(out / "site"), "--path-output", str(out)]
+    """Run Jupyter Book on `out/site`; return its exit code. `strict` turns warnings into errors.
+
+    Pages that did not change are not read again, but all are written anew. So no page of an earlier book stays, and
+    every link and number of a figure is resolved anew. Warnings met while reading are told once; therefore what was
+    read is reused only if the last build passed as strictly, with the same settings.
+    """
+    start, built = time.perf_counter(), out / "_build"
+    shutil.rmtree(built / "html", ignore_errors=True)
+    passed, key = built / "passed.json", _render_key(out)
+    if not reusable(passed, key, strict):
+        shutil.rmtree(built, ignore_errors=True)
+    passed.unlink(missing_ok=True)
+    command = [sys.executable, "-c", PROGRAM, "build", str(out / "site"), "--path-output", str(out)]
     command += ["--config", str(out / "_config.yml"), "--toc", str((root() / "_toc.yml").resolve())]
     command += ["--quiet", "-n", *(["-W", "--keep-going"] if strict else [])]
     environment = os.environ | {"JUPYTER_PLATFORM_DIRS": "1"}
@@ -298,14 +455,33 @@ def render(out: Path, strict: bool = True) -> int:
     if done.returncode:
         print(f"{done.stdout}\nThe book was not rendered, see above.", file=sys.stderr)
     else:
+        passed.write_text(json.dumps({"key": key, "strict": strict}), encoding="utf-8")
         print(f"rendered in {time.perf_counter() - start:.1f} s", flush=True)
     return done.returncode
 
 
+def reusable(passed: Path, key: str, strict: bool) -> bool:
+    """Tell whether what the last build read may be used again: it passed with this key, and as strictly."""
+    try:
+        last = json.loads(passed.read_text(encoding="utf-8"))
+        return bool(last["key"] == key and (last["strict"] or not strict))
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+
+
+def _render_key(out: Path) -> str:
+    """Return a digest of what all pages depend on: settings, table of contents, literature, the renderer's versions."""
+    files = [out / "_config.yml", root() / "_toc.yml", *sorted((root() / "book").glob("*.bib"))]
+    tools = [f"{name} {version(name)}" for name in ("jupyter-book", "sphinx", "sphinx-book-theme", "myst-nb")]
+    return hashlib.sha256(b"\n".join([path.read_bytes() for path in files] + [str(tools).encode()])).hexdigest()
+
+
 def check(out: Path) -> int:
-    """Mend and check every page below `out`: nothing may come from the network or name this machine."""
+    """Finish and check every page below `out`: no network, no name of this machine, no broken link."""
     html = out / "_build" / "html"
-    if found := problems(html, str(root().resolve())):
+    address = json.loads((out / "_config.yml").read_text(encoding="utf-8")).get("html", {}).get("baseurl", "")
+    wrong = finish(html, address.rstrip("/"))
+    if found := wrong + problems(html, str(root().resolve())):
         print("The book is not clean:\n  " + "\n  ".join(found), file=sys.stderr)
         return 1
     print(f"The book is in {html / 'index.html'}")

@@ -54,15 +54,24 @@ def parser() -> argparse.ArgumentParser:
     fit.add_argument("--protocol", nargs="*", default=[], metavar="NAME=VALUE", help="protocol settings")
     fit.set_defaults(command=run_fit)
 
-    run = commands.add_parser("run", help="execute an experiment's chapter and write its run records")
-    run.add_argument("experiment", help="the name of a chapter's experiment, for example activation or qnn-alpha")
+    run = commands.add_parser("run", help="execute a chapter, write its run records and compare them with those stored")
+    run.add_argument("chapter", help="its experiment, file or number, for example qnn-alpha, 05_qnn_alpha or 5")
     run.add_argument("--profile", default="paper", help=", ".join(PROFILES))
     run.add_argument("--device", default="cpu")
+    run.add_argument(
+        "--records",
+        nargs="?",
+        type=Path,
+        const=Path(),
+        metavar="FOLDER",
+        help="make all runs anew in a folder of your own (build/rerun) and leave the recorded ones alone",
+    )
     run.set_defaults(command=run_experiment)
 
     book = commands.add_parser("book", help="execute the chapters and render the book")
     book.add_argument("--profile", default="quick", help=", ".join(PROFILES))
-    book.add_argument("--only", nargs="*", metavar="CHAPTER")
+    book.add_argument("--only", nargs="*", metavar="PAGE", help="execute these pages alone; without a name, none")
+    book.add_argument("--fresh", action="store_true", help="execute unchanged pages too")
     book.add_argument("--out", type=Path)
     book.add_argument("--pair", action="store_true", help="only write the paired notebooks anew")
     book.set_defaults(command=run_book)
@@ -137,8 +146,8 @@ def run_data(options: argparse.Namespace) -> int:
 
 def run_fit(options: argparse.Namespace) -> int:
     """Train one model and print its epochs and scores."""
-    from ctrlib.data import load_dataset, load_table
     from ctrlib import ds_mlp, eckd
+    from ctrlib.data import load_dataset, load_table
     from ctrlib.models import build_model
     from ctrlib.train import NUMERICS, Protocol, fit, read_weights, save_weights
 
@@ -198,15 +207,14 @@ def run_fit(options: argparse.Namespace) -> int:
 
 
 def run_experiment(options: argparse.Namespace) -> int:
-    """Execute an experiment's chapter in a profile."""
-    from ctrlib.book import execute
-    from ctrlib.lab.experiments import EXPERIMENTS
+    """Execute a chapter in a profile, and judge the new runs by the recorded ones."""
+    from ctrlib.paths import root
+    from ctrlib.rerun import OWN, rerun
 
-    if options.experiment not in EXPERIMENTS:
-        raise unknown("experiment", options.experiment, EXPERIMENTS)
-    parameters = {"profile": checked_profile(options.profile), "device": options.device}
-    execute(EXPERIMENTS[options.experiment].chapter, parameters)
-    return 0
+    own = options.records
+    if own == Path():
+        own = root() / OWN
+    return rerun(options.chapter, checked_profile(options.profile), options.device, own)
 
 
 def run_book(options: argparse.Namespace) -> int:
@@ -216,7 +224,7 @@ def run_book(options: argparse.Namespace) -> int:
     if options.pair:
         book.pair()
         return 0
-    return book.build(checked_profile(options.profile), options.only, options.out)
+    return book.build(checked_profile(options.profile), options.only, options.out, fresh=options.fresh)
 
 
 def run_records(options: argparse.Namespace) -> int:

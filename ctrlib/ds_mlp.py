@@ -1,11 +1,5 @@
 r"""DS-MLP: two plain MLPs, the main one distilled from a teacher, then both aligned.
 
-Ou, Tian, Zhao, Zhang, Chen, Wen, "Dual-Stream MLP is All You Need for CTR Prediction", TKDD 2026. With $x$ the
-flattened embedding of the main stream and $x'$ that of the parallel one, from a table of its own:
-
-$$z_M = w_M^\top \mathrm{MLP}_M(x) + b_M,\qquad z_P = w_P^\top \mathrm{MLP}_P(x') + b_P,\qquad
-  \hat y = \sigma\big(\tfrac12 (z_M + z_P)\big) \quad (7)$$
-
 Training has three stages. *Teacher*: any model of the registry, trained as always. *Distill*: a `DSMLP` that starts
 from the teacher's weights and minimises $\mathcal L_{CTR} + \lambda \mathcal L_{KD}$ (6). *Align*: a `DSMLP` that
 starts from the distilled one and minimises $\mathcal L_{CTR} + \alpha \mathcal L_M + \beta \mathcal L_P$ (10). Each
@@ -172,9 +166,28 @@ class Stream(nn.Module):
 class DSMLP(CTRModel):
     r"""Logits (B,) of one stage. S streams, the main one first; P = S - 1 parallel ones.
 
-    Trained parameters in the stage "align": $SVD$ (with a shared table $VD$), an MLP and $h_L + 1$ for each stream, and
-    with affine hidden alignment $2 h_L$ more. The teacher's count only where it is trained. With several parallel
-    streams $\mathcal L_P$ is their mean, and $\hat y$ averages all streams alike (section 3.4 leaves both open).
+    With $x$ the flattened embedding of the main stream and $x'$ that of the parallel one, from a table of its own:
+
+    $$z_M = w_M^\top \mathrm{MLP}_M(x) + b_M,\qquad z_P = w_P^\top \mathrm{MLP}_P(x') + b_P,\qquad
+      \hat y = \sigma\big(\tfrac12 (z_M + z_P)\big)$$
+    $$\mathcal L_{distill} = \mathcal L_{CTR} + \lambda \mathcal L_{KD},\qquad
+      \mathcal L_{align} = \mathcal L_{CTR} + \alpha \mathcal L_M + \beta \mathcal L_P$$
+
+    With several parallel streams $\mathcal L_P$ is their mean, and $\hat y$ averages all streams alike (section 3.4
+    leaves both open).
+
+    Structure: ids -> (embedding -> MLP [main] -> linear map | embedding [its own] -> MLP [parallel] -> linear map |
+    teacher [first stage] -> distillation loss) -> mean -> logit -> alignment loss
+
+    Parameters: trained in the stage "align", $SVD$ (with a shared table $VD$), an MLP and $h_L + 1$ for each stream,
+    and with affine hidden alignment $2 h_L$ more. The teacher's count only where it is trained.
+
+    Source: Ou, Tian, Zhao, Zhang, Chen, Wen, "Dual-Stream MLP is All You Need for CTR Prediction", TKDD 2026, Eq. 6, 7
+    and 10.
+
+    Paper and code: The modes `written`, `released` and `aligned` of `DSMLPSettings` tell them apart. The authors' class
+    compares probabilities by a squared mean where the paper has a cross entropy of logits, lets the teacher read the
+    student's table, and aligns hidden states in the stage of distillation, where it has the branch losses too.
     """
 
     settings: DSMLPSettings

@@ -1,19 +1,4 @@
-r"""ECKD: a plain MLP that learns from several trained teachers.
-
-Zhu, Liu, Li, Lai, He, Chen, Zheng, "Ensembled CTR Prediction via Knowledge Distillation", CIKM 2020; the DS-MLP paper
-compares with it (4.1.4: teachers AutoInt+, DCNv2 and xDeepFM, "soft label + pre-train"). With the student's logit $z_S$
-and those of M trained teachers, $z_1, \dots, z_M$,
-
-$$\mathcal L = \mathrm{bce}(\sigma(z_S), y)
-  + \kappa \sum_{i=1}^{M} \alpha_i\, \mathrm{bce}\big(\sigma(z_S / \tau), \sigma(z_i / \tau)\big),\qquad
-  \alpha = \mathrm{softmax}_i(w_i z_i + b_i).$$
-
-The paper defines soft labels, the gate $\alpha$ for every sample, and early stopping on the validation rows'
-distillation loss. Here it is on validation AUC, as for all systems. The values of $\kappa$ and $\tau$, the start of $w$
-and $b$, and whether the first term has a weight could not be verified: here 1, 1, 0 and no. The loss is linear in
-$\alpha$, so it moves the gate to the teachers that are surest of what the student holds, whether or not they are right.
-The paper's other way to teach, regression on hidden states, is not offered.
-"""
+"""ECKD: a plain MLP that learns from several trained teachers."""
 
 from __future__ import annotations
 
@@ -94,11 +79,29 @@ def _tuples(value: Any) -> Any:
 
 
 class ECKD(DNN):
-    r"""Logits (B,) of the student, $z_S = \mathrm{MLP}(x)$; a `DNN` of the same seed starts from the same values.
+    r"""Logits (B,) of the student; a `DNN` of the same seed starts from the same values.
 
-    Parameters: those of the DNN; in training $2M$ more with the learned weighting. The teachers have embedding tables
-    of their own. They stay in evaluation mode, take no gradient and are computed in training alone. `start_from` is
-    called once for each of them.
+    With the student's logit $z_S$ and those of M trained teachers, $z_1, \dots, z_M$,
+
+    $$z_S = \mathrm{MLP}(x),\qquad \mathcal L = \mathrm{bce}(\sigma(z_S), y)
+      + \kappa \sum_{i=1}^{M} \alpha_i\, \mathrm{bce}\big(\sigma(z_S / \tau), \sigma(z_i / \tau)\big),\qquad
+      \alpha = \mathrm{softmax}_i(w_i z_i + b_i)$$
+
+    The loss is linear in $\alpha$, so it moves the gate to the teachers that are surest of what the student holds,
+    whether or not they are right. The teachers have embedding tables of their own. They stay in evaluation mode, take
+    no gradient and are computed in training alone. `start_from` is called once for each of them.
+
+    Structure: ids -> (embedding -> MLP | teacher [M of them] -> gate [weights] -> distillation loss) -> logit
+
+    Parameters: those of the DNN; in training $2M$ more with the learned weighting.
+
+    Source: Zhu, Liu, Li, Lai, He, Chen, Zheng, "Ensembled CTR Prediction via Knowledge Distillation", CIKM 2020; the
+    DS-MLP paper compares with it (4.1.4: teachers AutoInt+, DCNv2 and xDeepFM, "soft label + pre-train").
+
+    Paper and code: The paper defines soft labels, the gate $\alpha$ for every sample, and early stopping on the
+    validation rows' distillation loss. Here it is on validation AUC, as for all systems. The values of $\kappa$ and
+    $\tau$, the start of $w$ and $b$, and whether the first term has a weight could not be verified: here 1, 1, 0 and
+    no. The paper's other way to teach, regression on hidden states, is not offered.
     """
 
     settings: ECKDSettings

@@ -14,6 +14,10 @@ class DataError(CtrlibError):
     """A data file, a column or a value cannot be used."""
 
 
+class InputError(DataError, ValueError):
+    """What an estimator was given as X or y cannot be used. A ValueError, as scikit-learn's conventions want it."""
+
+
 class SettingError(CtrlibError, ValueError):
     """A name or a setting is unknown or out of range."""
 

@@ -79,17 +79,23 @@ def figure_table(
     formats: Mapping[str, str] | None = None,
     headings: Mapping[str, str] | None = None,
     math: Sequence[str] = (),
+    links: Mapping[str, str] | None = None,
     caption: str = "",
 ) -> Table:
     """Return `df` as a table that the book lets a reader sort by a column and filter by a word.
 
     formats: column -> format of its values, such as ".4f" or "+.2%". headings: column -> text of its header.
-    math: columns that hold LaTeX without dollar signs. Missing values show as a dash and sort last. The index
-    is left out. Raises `SettingError` for a column that `df` does not have.
+    math: columns that hold LaTeX without dollar signs. links: column -> column with the addresses that its cells lead
+    to, which is not shown itself; an empty address leads nowhere. Missing values show as a dash and sort last. The
+    index is left out. Raises `SettingError` for a column that `df` does not have.
     """
-    formats, headings = dict(formats or {}), dict(headings or {})
-    _require(df, *formats, *headings, *math)
-    columns = [_Column(str(name), df[name], formats.get(name, ""), name in math) for name in df.columns]
+    formats, headings, links = dict(formats or {}), dict(headings or {}), dict(links or {})
+    _require(df, *formats, *headings, *math, *links, *links.values())
+    columns = [
+        _Column(str(name), df[name], formats.get(name, ""), name in math, df[links[name]] if name in links else None)
+        for name in df.columns
+        if name not in links.values()
+    ]
     head = "".join(column.header(headings.get(column.name, column.name)) for column in columns)
     rows = "".join(f"<tr>{''.join(cells)}</tr>\n" for cells in zip(*(c.cells() for c in columns), strict=True))
     title = f"<caption>{html.escape(caption)}</caption>" if caption else ""
@@ -103,6 +109,7 @@ class _Column:
     values: pd.Series[Any]
     format: str
     math: bool
+    addresses: pd.Series[Any] | None = None
 
     @property
     def numeric(self) -> bool:
@@ -113,19 +120,22 @@ class _Column:
         return f'<th scope="col"{kind}>{html.escape(text)}</th>'
 
     def cells(self) -> Iterator[str]:
-        return (self._cell(value) for value in self.values)
+        addresses = [""] * len(self.values) if self.addresses is None else self.addresses
+        return (self._cell(value, address) for value, address in zip(self.values, addresses, strict=True))
 
-    def _cell(self, value: Any) -> str:
-        kind = ' class="number"' if self.numeric else ""
+    def _cell(self, value: Any, address: str = "") -> str:
         if pd.isna(value):
-            return f'<td{kind} data-value="">&ndash;</td>'
+            return f'<td {"data-value" if self.numeric else "data-text"}="">&ndash;</td>'
         if self.math:
             formula = html.escape(str(value))
             return f'<td data-text="{formula}"><span class="math notranslate">\\({formula}\\)</span></td>'
-        if not self.numeric and len(str(value)) > LONG_TEXT:
-            kind = ' class="text"'
-        sort_by = f' data-value="{value}"' if self.numeric else ""
-        return f"<td{kind}{sort_by}>{html.escape(format(value, self.format))}</td>"
+        kind = ' class="text"' if not self.numeric and len(str(value)) > LONG_TEXT else ""
+        if self.numeric:
+            kind = f' data-value="{value:.9g}"'
+        text = html.escape(format(value, self.format))
+        if address:
+            text = f'<a class="reference internal" href="{html.escape(address)}">{text}</a>'
+        return f"<td{kind}>{text}</td>"
 
 
 def intervals(
@@ -226,7 +236,9 @@ def curves(
             for owner in dict.fromkeys(owners)
         ]
         place = {"x": 0, "xanchor": "left", "y": 1.02, "yanchor": "bottom"}
-        figure.update_layout(updatemenus=[{"buttons": buttons, **place}], legend={"x": 1, "xanchor": "right"})
+        figure.update_layout(
+            updatemenus=[{"name": menu, "buttons": buttons, **place}], legend={"x": 1, "xanchor": "right"}
+        )
     figure.update_layout(
         xaxis_title=x_title or x,
         yaxis_title=y_title or y,
@@ -364,7 +376,8 @@ def boundaries(
             {"label": name, "method": "restyle", "args": [{"z": z}, which]}
             for name, z in zip(names, shown, strict=True)
         ]
-        figure.update_layout(updatemenus=[{"buttons": buttons, "x": 0, "xanchor": "left", "y": 1.25}])
+        place = {"x": 0, "xanchor": "left", "y": 1.25}
+        figure.update_layout(updatemenus=[{"name": "network", "buttons": buttons, **place}])
     elif len(names) > 1:
         figure.frames = [
             go.Frame(name=name, data=[go.Contour(z=one) for one in z], traces=which)

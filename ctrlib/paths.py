@@ -12,6 +12,7 @@ from pathlib import Path
 from ctrlib.errors import SettingError
 
 JOBS = "CTRLIB_JOBS"
+MADE = "CTRLIB_MADE"
 
 
 def jobs_at_once() -> int:
@@ -48,3 +49,9 @@ def papers_dir() -> Path:
 def measurements_dir() -> Path:
     """Return the folder of measurements that are not runs, `data/measurements`."""
     return root() / "data" / "measurements"
+
+
+def made_dir() -> Path | None:
+    """Return the folder where pages of one build leave what later pages show (`CTRLIB_MADE`); None outside a build."""
+    folder = os.environ.get(MADE)
+    return Path(folder) if folder else None

@@ -6,6 +6,7 @@ a table of `ctrlib.figures`. AUC is shown in percent, differences of AUC in poin
 
 from __future__ import annotations
 
+import html
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -21,6 +22,7 @@ from ctrlib.lab.records import Record
 from ctrlib.lab.records import frame as record_frame
 from ctrlib.lab.search import SEARCH
 from ctrlib.lab.tables import Pair, cell_table, join_paper, paired_table
+from ctrlib.paths import root
 
 GAP = "AUC without − with ReLU (points of AUC in %)"
 DIFFERENCE = "AUC less that of {} (points of AUC in %)"
@@ -110,7 +112,16 @@ UNITS = {  # ending of a metric -> scale, decimals, unit; other metrics are show
     "mended": (100, 1, " points"),
     "confident": (100, 2, " points"),
     "mse": (1, 5, ""),
+    "main_squared": (1, 5, ""),
     "correlation": (1, 3, ""),
+    "concentration": (1, 3, ""),
+    "turning": (1, 2, " radians for each unit of length"),
+    "best_epoch": (1, 1, " epochs"),
+    "parameters": (1, 0, " parameters"),
+    "scaling slope": (100, 3, " points of AUC for each doubling"),
+    "latency": (1, 3, " ms"),
+    "log2_latency": (1, 2, " doublings of time"),
+    "log2_seconds": (1, 2, " doublings of time"),
 }
 MOST_LISTED = 4
 
@@ -292,10 +303,7 @@ def _effect(row: pd.Series[Any], name: str) -> str:
     """Return the effect of a claim with its interval, of several pairs the weakest, and a rank where one is claimed."""
     claim = next(claim for claim in load_claims() if claim.id == name)
     pairs = len(claim.pairs)
-    scale, decimals, unit = (100, 0, " %") if claim.kind == "share" else _unit(claim)
-    digits = f"{'' if claim.kind in ('level', 'share') else '+'}.{decimals}f"
-    value, low, high = (scale * row[part] for part in ("effect", "low", "high"))
-    told = estimate(value, low, high, digits, unit)
+    told = in_units(claim, row["effect"], row["low"], row["high"])
     if claim.kind == "share":
         return f"{told} of {pairs} comparisons"
     if claim.kind == "rank-first":
@@ -303,8 +311,16 @@ def _effect(row: pd.Series[Any], name: str) -> str:
     return told if pairs == 1 else f"{told} in the weakest of {pairs} comparisons"
 
 
+def in_units(claim: Claim, value: float, low: float = math.nan, high: float = math.nan) -> str:
+    """Return an effect on a claim's metric with its interval and its unit, such as "+0.61 points of AUC"."""
+    scale, decimals, unit = (100, 0, " %") if claim.kind == "share" else _unit(claim)
+    digits = f"{'' if claim.kind in ('level', 'share') else '+'},.{decimals}f"
+    return estimate(scale * value, scale * low, scale * high, digits, unit)
+
+
 def _unit(claim: Claim) -> tuple[float, int, str]:
-    fitting = [ending for ending in UNITS if claim.metric.endswith(ending)]
+    metric = f"{claim.experiment} {claim.metric}"  # two experiments have a slope
+    fitting = [ending for ending in UNITS if metric.endswith(ending)]
     return UNITS[max(fitting, key=len)] if fitting else (1, 2, "")
 
 
@@ -352,7 +368,21 @@ def _say(text: str) -> None:
     _display(Markdown(text))  # type: ignore[no-untyped-call]
 
 
-def show(figure: Any, caption: str) -> None:
-    """Show a figure and, below it, what to see in it."""
+def claim_link(name: str) -> str:
+    """Return the sentence of a claim as a link to its place on the page of claims, as Markdown takes it.
+
+    Without that page it is the sentence alone. Raises `SettingError` for an unknown claim.
+    """
+    sentences = {claim.id: claim.sentence for claim in load_claims()}
+    if name not in sentences:
+        raise unknown("claim", name, sentences)
+    words = html.escape(sentences[name].rstrip("."))
+    if not (root() / "book" / "claims.md").exists():
+        return words
+    return f'<a href="../book/claims.md#claim-{name}">{words}</a>'  # ctrlib.pages makes it .html
+
+
+def show(figure: Any, caption: str, claim: str = "") -> None:
+    """Show a figure and, below it, what to see in it and, where one is named by its id, the claim that it bears on."""
     figure.show()
-    _say(f"*{caption}*")
+    _say(f"*{caption}*" + (f" Claim: {claim_link(claim)}." if claim else ""))

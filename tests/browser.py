@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,11 +13,19 @@ from pathlib import Path
 
 from playwright.sync_api import Browser, Page, TimeoutError, sync_playwright
 
-NAMES = ("chromium", "chromium-browser", "google-chrome", "/usr/bin/chromium")
+from ctrlib.pictures import find_browser
+
+__all__ = ["Visit", "find_browser", "opened", "serve", "start", "visit"]
+
 OFFLINE = "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"
-# A page is ready when each of its figures and tables is drawn or has said why it cannot be.
-READY = """() => document.readyState === "complete"
-  && !document.querySelector(".ctr-figure:not([data-drawn]), .ctr-table:not([data-ready])")"""
+# A page is ready when each of its figures and tables is drawn or has said why it cannot be. A figure is drawn when it
+# comes near the screen, so the next one is brought there. (A window as high as the page would take minutes to paint.)
+READY = """() => {
+  const next = document.querySelector(".ctr-figure:not([data-drawn])");
+  if (next) next.scrollIntoView({ block: "center", behavior: "instant" });
+  const waiting = ":is(.ctr-table, .ctr-claims):not([data-ready])";
+  return document.readyState === "complete" && !next && !document.querySelector(waiting);
+}"""
 PATIENCE = 120  # seconds; a busy computer may need many, and a page that is ready ends the wait
 
 
@@ -35,11 +42,6 @@ class Visit:
         """Addresses on other hosts than the one that serves the book."""
         ours = re.compile(r"https?://127\.0\.0\.1[:/]|data:|blob:")
         return [address for address in self.requests if not ours.match(address)]
-
-
-def find_browser() -> str | None:
-    """Return the path of a Chromium, or None where there is none."""
-    return next((path for name in NAMES if (path := shutil.which(name))), None)
 
 
 @contextmanager
@@ -76,9 +78,9 @@ def serve(folder: Path) -> Iterator[str]:
 
 @contextmanager
 def opened(
-    running: Browser, address: str, *, dark: bool = False, width: int = 1400, height: int = 40000
+    running: Browser, address: str, *, dark: bool = False, width: int = 1400, height: int = 1000
 ) -> Iterator[tuple[Page, Visit]]:
-    """Open `address` in a window that shows the whole page; yield the page, once it is ready, and the visit so far."""
+    """Open `address`; yield the page at its top, once all of it is ready, and the visit so far."""
     seen = Visit()
     page = running.new_page(
         viewport={"width": width, "height": height}, color_scheme="dark" if dark else "light", reduced_motion="reduce"
@@ -91,6 +93,7 @@ def opened(
         page.goto(address)
         try:
             page.wait_for_function(READY)
+            page.evaluate("scrollTo({ top: 0, behavior: 'instant' })")
         except TimeoutError:
             seen.complaints.append(f"not drawn after {PATIENCE} s")
         yield page, seen

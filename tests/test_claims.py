@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import math
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,10 @@ import pytest
 
 from ctrlib.bench import latency
 from ctrlib.errors import RecordError, SettingError
+from ctrlib.lab import boundaries, case_study, fidelity, overall, passes, streams, tables
 from ctrlib.lab import headline as headline_rooms
-from ctrlib.lab import overall, streams, tables
-from ctrlib.lab.claims import Claim, comparisons, evaluate_claims, expand, load_claims, paper_effect
+from ctrlib.lab import judged as judged_rooms
+from ctrlib.lab.claims import Claim, comparisons, evaluate_claims, expand, load_claims, paper_effect, printed_effects
 from ctrlib.lab.experiments import EXPERIMENTS
 from ctrlib.paths import root
 
@@ -67,9 +69,30 @@ def test_the_papers_own_table_gives_what_the_paper_says() -> None:
     assert {name: effects[name] for name in expected} == pytest.approx(expected, abs=1e-9)
 
 
+def test_printed_effects_are_read_from_the_table_that_the_section_names() -> None:
+    effects = {c.id: printed_effects(c) for c in load_claims()}
+    expected = {  # worked out by hand from the printed tables
+        "se-helps": ("KKBox", 0.8576 - 0.8557),
+        "every-part-helps": ("ML-1M", 0.9087 - 0.9079),  # the weakest of four
+        "plugging-in-beats-se": ("Frappe", 0.0007),
+        "heads-improve": ("KKBox", 0.8573 - 0.8574),
+        "se-costs-less-than-twice": ("Criteo", math.log2(328 / 258)),
+        "qnn-alpha-leads": ("Criteo", 0.8163 - 0.8155),
+        "gain-with-every-teacher": ("Avazu", 0.0003),
+        "student-matters": ("Criteo", 0.8152 - 0.8137),
+        "ds-mlp-latency-is-comparable": ("Criteo", math.log2(59.43 / 25.56)),
+        "mlp-collapses": ("Criteo", 0.0205),
+    }
+    assert {name: effects[name][data] for name, (data, _) in expected.items()} == pytest.approx(
+        {name: effect for name, (_, effect) in expected.items()}, abs=1e-9
+    )
+    assert "Criteo" not in effects["every-part-helps"]  # one of the four networks did not train there
+    assert effects["high-order-beats-second"] == {} == effects["teacher-saturates"]
+
+
 def labels_of(chapter: str) -> set[str]:
     """Return the keys of all constants that a chapter writes as dicts, where its cells have their labels."""
-    scope: dict[str, Any] = dict(vars(headline_rooms))
+    scope: dict[str, Any] = {**vars(headline_rooms), **vars(judged_rooms), **vars(passes)}
     found: set[str] = set()
     for node in ast.parse((root() / "chapters" / f"{chapter}.py").read_text(encoding="utf8")).body:
         if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name) and node.targets[0].id.isupper():
@@ -87,15 +110,19 @@ def test_the_file_uses_labels_of_the_experiment() -> None:
     names = [*(f"T{i}" for i in range(1, 31)), "MLP", "CrossNetV2"]
     known = {"activation": {f"{name}.{act}" for name in names for act in ("none", "relu")}}
     known["activation"] |= {f"T{i}.{act}.bn" for i in (3, 4, 5, 7, 8) for act in ("none", "relu")}
-    known["boundaries"] = {"MLP.relu", "MLP.none", "CrossNetV2", "DCNv2", "T9", "T19", "T19.SE", "T19.dropout"}
+    known["boundaries"] = {*boundaries.PANELS, *boundaries.with_losses(["T19"])}
     known["latency"] = {f"{mode}.{heads}" for mode in latency.MODES for heads in latency.HEADS}
     known["latency"].add("FINAL")  # named so that the claim shows as not measured
     known["overall"] = set(overall.SYSTEMS)
-    known["se-cost"] = {"one pass", "two passes"}
+    known["se-cost"] = set(passes.TIMED)
     ablations = labels_of("05_qnn_alpha") | {"QNN-alpha"}
     for name, experiment in EXPERIMENTS.items():
         if name not in known:
             known[name] = labels_of(experiment.chapter) | ablations
+    known["fidelity"] |= {*fidelity.PLACES, *fidelity.OTHERS}
+    known["case-study"] |= set(case_study.PLACES)
+    known["teachers"] |= set(judged_rooms.STUDENTS)
+    known["scaling"] |= {*judged_rooms.STUDENT_SIZES, *judged_rooms.TEACHER_SIZES}
     for found in load_claims():
         assert set(found.ours().labels()) <= known[found.experiment], found.id
     as_logged = next(c for c in load_claims() if c.id == "share-as-logged")
@@ -116,7 +143,7 @@ def test_metrics_of_the_two_stages_are_scores_or_measured() -> None:
     assert measured["explicit_minus_implicit"] == pytest.approx(-0.1)
     for found in load_claims():
         if found.experiment in ("distil", "align"):
-            assert found.metric in {"test_auc", "test_logloss", *measured.index}, found.id
+            assert found.metric in {"test_auc", "test_logloss", "parameters", *measured.index}, found.id
 
 
 @pytest.mark.parametrize(

@@ -26,8 +26,8 @@ def test_table_escapes_text_formats_numbers_and_keeps_what_sorting_needs() -> No
     html = table._repr_html_()
     assert "T&lt;10&gt;" in html and "T<10>" not in html
     assert "AUC &amp; co" in html
-    assert '<td class="number" data-value="0.98">98.0%</td>' in html
-    assert '<td class="number" data-value="">&ndash;</td>' in html
+    assert '<td data-value="0.98">98.0%</td>' in html
+    assert '<td data-value="">&ndash;</td>' in html
     assert r"\(x \odot x\)" in html
     assert "T9" in repr(table) and "<" not in repr(table).replace("T<10>", "")
 
@@ -119,3 +119,12 @@ def test_names_of_close_lines_stand_beside_each_other() -> None:
     assert [shape.y0 for shape in drawn.layout.shapes] == [0.97, 0.97, 0.971]
     assert levels(scatter(CELLS, "low", "auc", "cell"), {"one": 0.97}).layout.annotations[0].x == 1.0
     assert not levels(scatter(CELLS, "low", "auc", "cell"), {}).layout.shapes
+
+
+def test_links_of_a_table_lead_to_the_addresses_of_another_column() -> None:
+    df = pd.DataFrame({"name": ["a<b", "c"], "at": ['x.html#"1"', ""]})
+    table = figure_table(df, links={"name": "at"}).html
+    assert '<a class="reference internal" href="x.html#&quot;1&quot;">a&lt;b</a>' in table
+    assert table.count("<a ") == 1 and table.count("<th ") == 1
+    with pytest.raises(SettingError, match="column"):
+        figure_table(df, links={"name": "address"})

@@ -6,9 +6,12 @@ import gc
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pandas as pd
 import pytest
 import torch
 
+from ctrlib import CTRClassifier
 from ctrlib.data import CTRDataset, synthetic_dataset
 from ctrlib.lab import Grid, run_grid, runner
 from ctrlib.lab.grid import interleaved
@@ -69,3 +72,12 @@ def test_runs_side_by_side_have_the_records_of_runs_alone(
     for record in alone:
         other = together[record["label"], record["seed"]]
         assert all(other[name] == record[name] for name in ("valid", "test", "best_epoch"))
+
+
+def test_a_classifier_trained_on_a_gpu_predicts_on_a_cpu(tmp_path: Path) -> None:
+    draw = np.random.RandomState(0)
+    X = pd.DataFrame({"a": draw.randint(0, 9, 500), "b": draw.rand(500)})
+    model = CTRClassifier("QNN-alpha", {"rows": 2}, max_epochs=2, device="cuda", random_state=1)
+    model.fit(X, (X["a"] + draw.randint(0, 9, 500) > 8).astype(int)).save(tmp_path / "model.safetensors")
+    again = CTRClassifier.load(tmp_path / "model.safetensors")
+    assert np.allclose(again.predict_proba(X), model.predict_proba(X), atol=1e-5)

@@ -12,17 +12,22 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "ctrlib"
 ORDER = [
-    ["errors", "paths", "seeds"],
+    ["errors", "paths", "seeds", "colab"],
     ["data"],
     ["layers"],
     ["neurons", "khatri_rao", "losses"],
     ["models"],
     ["ds_mlp", "eckd"],
     ["train", "plane"],
+    ["classifier"],
     ["lab"],
-    ["figures"],
-    ["views", "pages"],
+    ["figures", "diagrams"],
+    ["views", "differences", "footer", "embed"],
+    ["pages", "pictures"],
+    ["freshness", "publish"],
     ["book", "bench"],
+    ["ledger", "gallery", "rerun"],
+    ["gallery_page", "ledger_page"],
     ["cli"],
 ]
 RANK = {room: rank for rank, rooms in enumerate(ORDER) for room in rooms}
@@ -55,7 +60,7 @@ extras = "plotly tqdm polars papermill jupytext pyarrow safetensors IPython cont
 for name in extras.split():
     sys.modules[name] = None  # importing it now fails
 import pandas as pd
-import ctrlib.lab, ctrlib.plane
+import ctrlib.lab, ctrlib.plane, ctrlib.classifier
 from ctrlib import Protocol, build_model, fit, load_table
 table = pd.DataFrame({"a": [1, 2, 3, 4] * 50, "b": [1, 2, 3, 4, 5] * 40, "y": [0, 1, 1, 0, 1] * 40})
 data = load_table(table, label="y", fields=["a", "b"])

@@ -3,7 +3,7 @@
 from ctrlib.data.batches import Batches, batches_of
 from ctrlib.data.cards import Card
 from ctrlib.data.dataset import CTRDataset, Split
-from ctrlib.data.load import DATASETS, cards, describe, load_dataset
+from ctrlib.data.load import DATASETS, cards, describe, load_dataset, read_raw
 from ctrlib.data.schema import Field, Schema
 from ctrlib.data.stream import StreamedSplit, open_streamed, save_streamed
 from ctrlib.data.synthetic import criteo_shaped, synthetic_dataset
@@ -25,6 +25,7 @@ __all__ = [
     "load_dataset",
     "load_table",
     "open_streamed",
+    "read_raw",
     "save_streamed",
     "synthetic_dataset",
 ]

@@ -41,9 +41,21 @@ def check_rule(name: str, kind: str, rule: str | None) -> None:
 
 def fit_rule(rule: str, train: Values) -> Callable[[Values], Tokens]:
     """Return the function values (N,) -> tokens (N,); only a quantile rule looks at the values of `train`."""
+    return rule_between(rule, edges_of(rule, train))
+
+
+def edges_of(rule: str, train: Values) -> Values:
+    """Return what a rule learns from `train`: the distinct inner quantiles, in rising order; empty for other rules."""
+    if not rule.startswith("quantile:"):
+        return np.empty(0)
+    parts = int(rule.removeprefix("quantile:"))
+    edges: Values = np.unique(np.quantile(train, np.arange(1, parts) / parts))
+    return edges
+
+
+def rule_between(rule: str, edges: Values) -> Callable[[Values], Tokens]:
+    """Return the function values (N,) -> tokens (N,) of a rule that has learnt `edges`."""
     if rule.startswith("quantile:"):
-        parts = int(rule.removeprefix("quantile:"))
-        edges = np.unique(np.quantile(train, np.arange(1, parts) / parts))
         return lambda values: np.searchsorted(edges, values, side="right").astype(str)
     return {"log2": _log2, "criteo": _criteo, "decade": _decade}[rule]
 

@@ -82,6 +82,18 @@ def load(path: Path) -> CTRDataset | None:
         return None
 
 
+def stored_fingerprint(path: Path) -> str | None:
+    """Return the fingerprint that a cache file, or the folder of a large data set in its place, says it has."""
+    about = path.with_suffix("") / "about.json"
+    try:
+        if about.is_file():
+            return str(json.loads(about.read_text(encoding="utf8"))["fingerprint"])
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
+            return str(json.loads(str(stored["about"]))["fingerprint"])
+    except (OSError, EOFError, ValueError, KeyError, TypeError, zipfile.BadZipFile):
+        return None
+
+
 def _read(path: Path) -> CTRDataset:
     with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
         about = json.loads(str(stored["about"]))

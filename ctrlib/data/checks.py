@@ -100,6 +100,7 @@ def _place(cells: pd.Series, wrong: NDArray[np.intp]) -> str:
 
 def place_of(cell: Any, row: int, count: int) -> str:
     """Say which row is the first wrong one, counted from 0 in the file, what it holds, and how many there are."""
+    cell = cell.item() if isinstance(cell, np.generic) else cell  # inf, not np.float64(inf)
     shown = "an empty cell" if pd.isna(cell) or cell == "" else repr(cell)
     rows = "1 such row" if count == 1 else f"{count} such rows"
     return f"data row {row + 1} has {shown} ({rows})"

@@ -16,6 +16,7 @@ from ctrlib import seeds
 from ctrlib.data import CTRDataset
 from ctrlib.ds_mlp import DSMLP
 from ctrlib.errors import RecordError
+from ctrlib.lab.fidelity import Place, of_streams
 from ctrlib.lab.grid import ensure_weights
 from ctrlib.lab.run import Run
 from ctrlib.lab.runner import commit, dataset, weights_path
@@ -26,6 +27,21 @@ from ctrlib.train import fit, load_model, predict
 
 TEACHER, STUDENT = "teacher", "student"
 GROUPS = ("the teacher errs", "any row")
+PLACES: dict[str, Place] = {
+    "teacher": ("distil", "distilled", "teacher"),
+    "student": ("distil", "distilled", "main"),
+    "DS-MLP": ("align", "DS-MLP", "whole"),
+    "DS-MLP, main": ("align", "DS-MLP", "main"),
+    "DS-MLP, parallel": ("align", "DS-MLP", "parallel"),
+    "no distillation": ("align", "no-distillation", "whole"),
+    "two plain MLPs": ("align", "two-plain-mlps", "whole"),
+    "MLP": ("teachers", "MLP", "main"),
+}
+
+
+def measured_runs(name: str) -> pd.DataFrame:
+    """Return the errors counted on a data set, as claims read them: a row for each seed and label of `PLACES`."""
+    return of_streams(name, "case-study", PLACES)
 
 
 @dataclass(frozen=True)

@@ -30,9 +30,10 @@ import pandas as pd
 
 from ctrlib import paths
 from ctrlib.errors import SettingError, unknown
-from ctrlib.lab import stats, tables
+from ctrlib.lab import published, stats, tables
 from ctrlib.lab.tables import Pair
 
+TABLES = ("claim", "untestable")
 KINDS = ("difference", "rank-first", "loss-ratio", "no-gain", "share", "level")
 DIRECTIONS = {"higher": 1, "lower": -1}
 UNJUDGED: dict[str, Any] = {"outcome": "not measured", "negligible": False, "seeds": 0}
@@ -96,21 +97,58 @@ class Claim:
         return list(dict.fromkeys(label for pair in used for label in pair if label))
 
 
+@dataclass(frozen=True)
+class Untestable:
+    """A statement of a paper that nothing here can decide, and why; `experiment` names the chapter nearest to it."""
+
+    id: str
+    paper: str
+    section: str
+    sentence: str
+    experiment: str
+    reason: str
+
+
 def load_claims(path: Path | None = None) -> tuple[Claim, ...]:
     """Return the claims of `path` (default: data/claims.toml).
 
     Raises `SettingError` for an unreadable file, an unknown or missing key, or an id used twice.
     """
+    return tuple(_claim(entry) for entry in _entries(path)["claim"])
+
+
+def load_untestable(path: Path | None = None) -> tuple[Untestable, ...]:
+    """Return the statements of `path` (default: data/claims.toml) that are not testable here.
+
+    Raises `SettingError` as `load_claims` does.
+    """
+    return tuple(_untestable(entry) for entry in _entries(path)["untestable"])
+
+
+def _entries(path: Path | None) -> dict[str, list[dict[str, Any]]]:
+    """Return what the file says of claims and of statements that are not testable, each id once."""
     path = path or paths.root() / "data" / "claims.toml"
     try:
-        entries = tomllib.loads(path.read_text(encoding="utf8")).get("claim", [])
+        found = tomllib.loads(path.read_text(encoding="utf8"))
     except (OSError, ValueError) as error:
         raise SettingError(f"The claims in {path} cannot be read: {error}. Correct the file.") from error
-    claims = tuple(_claim(entry) for entry in entries)
-    names = [claim.id for claim in claims]
+    if strange := [key for key in found if key not in TABLES]:
+        raise unknown("table in the file of claims:", strange[0], TABLES)
+    entries = {kind: found.get(kind, []) for kind in TABLES}
+    names = [entry.get("id", "") for part in entries.values() for entry in part]
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise SettingError(f"{path} has more than one claim called {', '.join(twice)}. Rename one of each.")
-    return claims
+    return entries
+
+
+def _untestable(entry: dict[str, Any]) -> Untestable:
+    known = [f.name for f in fields(Untestable)]
+    if strange := [key for key in entry if key not in known]:
+        raise unknown(f"key in statement '{entry.get('id')}':", strange[0], known)
+    try:
+        return Untestable(**entry)
+    except TypeError as error:
+        raise SettingError(f"Statement '{entry.get('id')}' is incomplete: {error}.") from error
 
 
 def _claim(entry: dict[str, Any]) -> Claim:
@@ -311,3 +349,20 @@ def paper_effect(claim: Claim) -> float:
     if any(label not in values.index for label in claim.labels()):
         return math.nan
     return float(_judge(claim, values)["effect"])
+
+
+def printed_effects(claim: Claim) -> dict[str, float]:
+    """Return the effect of `claim` on each data set of the table that its section names, of several pairs the weakest.
+
+    Data sets on which the table lacks a cell are left out.
+    """
+    named = re.search(r"\bTable (\d)", claim.section)
+    if not named:
+        return {}
+    if math.isfinite(first := paper_effect(claim)):
+        return {"Criteo": first}
+    values = published.printed(claim.paper, int(named[1]), claim.metric)
+    if any(label not in values.index for label in claim.labels()):
+        return {}
+    whole = values.loc[claim.labels()].dropna(axis=1)
+    return {str(name): float(_judge(claim, whole[[name]])["effect"]) for name in whole}

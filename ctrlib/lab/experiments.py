@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 import pandas as pd
 
@@ -45,6 +46,21 @@ EXPERIMENTS = {
     "noise-floor": Experiment("15_noise_floor"),
     "speed": Experiment("16_speed", recorded=False),
 }
+
+
+def experiment_named(name: str) -> str:
+    """Return the experiment that a person names by itself, by its chapter or by the chapter's number.
+
+    "qnn-alpha", "05_qnn_alpha", "chapters/05_qnn_alpha.py", "05" and "5" are one. Raises `SettingError` for any other.
+    """
+    if name in EXPERIMENTS:
+        return name
+    chapter = Path(name).name.removesuffix(".py").removesuffix(".ipynb")
+    for experiment, about in EXPERIMENTS.items():
+        number = about.chapter.split("_")[0]
+        if chapter in (about.chapter, number, str(int(number))):
+            return experiment
+    raise unknown("experiment", name, EXPERIMENTS)
 
 
 def experiment_records(name: str, dataset: str | None = None) -> list[Record]:

@@ -395,6 +395,33 @@ def second_differences(model: CTRModel) -> Tensor:
 # --- what was measured on real data ------------------------------------------------------------------------
 
 
+PLACES: dict[str, Place] = {
+    "distilled": ("distil", "distilled", "main"),
+    "no teacher": ("distil", "no-teacher", "main"),
+    "MLP": ("teachers", "MLP", "main"),
+    "two plain MLPs": ("align", "two-plain-mlps", "whole"),
+    "DS-MLP": ("align", "DS-MLP", "whole"),
+    "DS-MLP, main": ("align", "DS-MLP", "main"),
+    "DS-MLP, parallel": ("align", "DS-MLP", "parallel"),
+}
+OTHERS = {
+    "distilled, other teachers": "student, to the teachers of other seeds",
+    "two plain MLPs, other teachers": "two plain MLPs, to the teachers of other seeds",
+}
+
+
+def judged_study() -> pd.DataFrame:
+    """Return the runs of the recorded study with its slopes, as claims read them; empty where it is not measured."""
+    study = study_runs({seed: one["cells"] for seed, one in stored_study().items()})
+    return study if study.empty else pd.concat([study, slopes(study)])
+
+
+def measured_runs(name: str) -> pd.DataFrame:
+    """Return what was measured of interactions on a data set, as claims read it: `PLACES` and `OTHERS`."""
+    others = [likeness_to_others(name, PLACES[label.split(",")[0]], label) for label in OTHERS]
+    return pd.concat([of_streams(name, "fidelity", PLACES), *others], ignore_index=True)
+
+
 def of_streams(name: str, experiment: str, wanted: Mapping[str, Place]) -> pd.DataFrame:
     """Return what `ctrlib.lab.streams` measured beside a GDCN, one row for each seed and label of `wanted`.
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from ctrlib.data import DATASETS
 from ctrlib.errors import CtrlibError, DataError, DeviceError, RecordError, SettingError, unknown
-from ctrlib.lab.records import Record, read_record, set_aside, write_record
+from ctrlib.lab.records import Record, note_read, read_record, set_aside, write_record
 from ctrlib.lab.run import VARIED, Run
 from ctrlib.lab.runner import checkpoints_dir, make_record, record_epochs, weights_path
 from ctrlib.models import MODELS
@@ -84,6 +84,8 @@ def run_grid(
     a damaged record is set aside under another name and its run made anew. Raises `SettingError` before the first
     run for a model or setting that does not exist.
     """
+    if root is None:
+        note_read(grid.experiment)
     root = root or records_dir()
     _check(grid)
     todo = [run for run in grid.runs if not _recorded(run, root / run.path)]

@@ -16,6 +16,8 @@ from ctrlib.errors import RecordError
 from ctrlib.paths import records_dir
 
 Record = dict[str, Any]
+READS = "CTRLIB_READS"  # environment: a file that takes down which experiments' records a page reads
+TEXT = "text/"  # what begins the note of a page that reads the text of others
 REQUIRED = ("experiment", "dataset", "fingerprint", "model", "label", "settings", "protocol", "seed", "status")
 
 
@@ -80,8 +82,17 @@ def load_records(experiment: str | None = None, dataset: str | None = None, root
 
     Raises `RecordError` for a damaged record, naming the file.
     """
+    if root is None:
+        note_read(experiment or "*")
     pattern = f"{experiment or '*'}/{dataset or '*'}/*/seed-*.json"
     return [read_record(path) for path in sorted((root or records_dir()).glob(pattern))]
+
+
+def note_read(what: str) -> None:
+    """Take down that this page reads an experiment's records ("*": all) or what else, where the build asks for it."""
+    if path := os.environ.get(READS):
+        with open(path, "a", encoding="utf8") as file:
+            file.write(f"{what}\n")
 
 
 def frame(records: list[Record]) -> pd.DataFrame:

@@ -12,7 +12,7 @@ import pandas as pd
 
 from ctrlib.errors import RecordError, SettingError
 from ctrlib.lab.grid import Cell, Grid
-from ctrlib.lab.records import Record, read_record
+from ctrlib.lab.records import Record, note_read, read_record
 from ctrlib.paths import records_dir
 from ctrlib.train import Protocol
 
@@ -89,6 +89,7 @@ def search_grid(
 
 def searched(grid: Grid) -> list[Record]:
     """Return the records of a search, in its order. Raises `RecordError` unless all its runs are recorded."""
+    note_read(grid.experiment)
     paths = [records_dir() / run.path for run in grid.runs]
     if missing := [path for path in paths if not path.exists()]:
         raise RecordError(

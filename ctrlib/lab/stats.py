@@ -71,6 +71,26 @@ def summary(values: Iterable[float]) -> Estimate:
     return Estimate(mean, mean - half, mean + half, n, sd)
 
 
+def prediction_interval(values: Iterable[float], n: int) -> tuple[float, float]:
+    """Return the 95 % interval for the mean of `n` further values of the same normal distribution as `values`.
+
+    It holds the uncertainty of both means. NaN for fewer than two finite values, which leave the spread unknown. Raises
+    `SettingError` for n < 1.
+    """
+    found = summary(values)
+    half = prediction_factor(found.n, n) * found.sd
+    return found.value - half, found.value + half
+
+
+def prediction_factor(known: int, n: int) -> float:
+    """Return the half width of `prediction_interval` in standard deviations of so many `known` values."""
+    if n < 1:
+        raise SettingError(f"n is {n}; a mean needs at least one value.")
+    if known < 2:
+        return math.nan
+    return float(distributions.t.ppf(1 - ALPHA / 2, known - 1)) * math.sqrt(1 / known + 1 / n)
+
+
 def one_sample(differences: Iterable[float]) -> Estimate:
     """Return `summary` with the two-sided p value of the t test against 0 (None with 3 or fewer values).
 

@@ -76,16 +76,21 @@ class AFN(CTRModel):
 
     $$z_{AFN} = \mathrm{MLP}(\mathrm{vec}(y_1 .. y_K)),\qquad z_{AFN+} = a\, z_{AFN} + b\, \mathrm{MLP}'(x') + c$$
 
-    Parameters: $VD + FK + 2F + 2K$ and the MLP from $KD$; AFN+ has $VD$, the MLP from $d$ and 3 more. Source: Cheng,
-    Shen, Huang, "Adaptive Factorization Network: Learning Adaptive-Order Feature Interactions", AAAI 2020.
-
-    The paper bounds magnitudes by $10^{-7}$, its authors' code by $10^{-4}$; the public library, which is followed
-    here, by $10^{-5}$. For AFN+ the authors' code trains each part on a loss of its own and mixes the two without a
-    gradient to them; here, as in the library, the loss of the mixed logit trains all. Defaults are the authors' for
-    Frappe.
-
     The second table reads ids, so logits come from ids and `interact` is not defined. Nothing random comes before the
     MLPs: several passes share the look-ups and the neurons, and part in the MLPs.
+
+    Structure: ids -> (embedding -> logarithmic neurons [ln, map, exp] -> MLP | embedding [second table] -> MLP) ->
+    weighted sum -> logit
+
+    Parameters: $VD + FK + 2F + 2K$ and the MLP from $KD$; AFN+ has $VD$, the MLP from $d$ and 3 more.
+
+    Source: Cheng, Shen, Huang, "Adaptive Factorization Network: Learning Adaptive-Order Feature Interactions", AAAI
+    2020.
+
+    Paper and code: The paper bounds magnitudes by $10^{-7}$, its authors' code by $10^{-4}$; the public library, which
+    is followed here, by $10^{-5}$. For AFN+ the authors' code trains each part on a loss of its own and mixes the two
+    without a gradient to them; here, as in the library, the loss of the mixed logit trains all. Defaults are the
+    authors' for Frappe.
     """
 
     settings: AFNSettings

@@ -40,10 +40,17 @@ class AutoInt(CTRModel):
 
     $$z = w^\top \mathrm{vec}(E^L) + b \;(+\, \mathrm{MLP}(x)) \;(+\, \textstyle\sum_f w_f)$$
 
-    Parameters: $VD$; for each layer $3IA$, with a residual and $I \ne A$ also $IA$, with layer norm $2A$, where
-    $I = D$ first and $A$ then; $FA + 1$; the MLP of DNN; $V$ if wide. Source: Song, Shi, Xiao, Duan, Xu, Zhang, Tang,
-    "AutoInt", CIKM 2019. The stars and plus signs in the two papers' tables mean the form with the MLP. The first
-    public version allocated the residual map even where the residual was off; here it is not there.
+    The stars and plus signs in the two papers' tables mean the form with the MLP.
+
+    Structure: ids -> embedding -> ({L layers: attention} -> linear map | MLP) -> sum -> logit
+
+    Parameters: $VD$; for each layer $3IA$, with a residual and $I \ne A$ also $IA$, with layer norm $2A$, where $I = D$
+    first and $A$ then; $FA + 1$; the MLP of DNN; $V$ if wide.
+
+    Source: Song, Shi, Xiao, Duan, Xu, Zhang, Tang, "AutoInt", CIKM 2019.
+
+    Paper and code: The first public version allocated the residual map even where the residual was off; here it is not
+    there.
     """
 
     def __init__(self, schema: Schema, settings: AutoIntSettings) -> None:

@@ -138,15 +138,19 @@ class CL4CTR(DeepFM):
     with two random masks $M_k$ and one encoder $\Phi$ of transformer layers. $\mathcal L_{ali}$ is the mean squared
     distance of two features of one field, $\mathcal L_{uni}$ the mean cosine of two features of different fields.
 
-    Parameters: those of the base model, the encoder's, and $2(dD + D)$ for the projections. Source: Wang, Wang, Li, Gu,
-    Lu, Zhang, Gu, "CL4CTR: A Contrastive Learning Framework for CTR Prediction", WSDM 2023.
+    Structure: ids -> (first order | embedding -> (inner products | MLP | random mask [twice] -> encoder -> contrastive
+    loss | embedding loss)) -> sum -> logit
 
-    The paper sums alignment and uniformity over all pairs of features, rare and frequent ones alike; as in the public
-    code they are means here, so that beta does not depend on the vocabulary. That code trains by default on the
-    features of the batch, so frequent ones count more: `constraints="batch"`. There alignment compares the samples of a
-    batch in each field, and uniformity the fields of each sample. The public code's axes mix the samples of a batch in
-    the encoder, its uniformity compares a field with itself too, and a fourth encoder layer is never used; none of this
-    is in the paper or here. Padding is no feature.
+    Parameters: those of the base model, the encoder's, and $2(dD + D)$ for the projections.
+
+    Source: Wang, Wang, Li, Gu, Lu, Zhang, Gu, "CL4CTR: A Contrastive Learning Framework for CTR Prediction", WSDM 2023.
+
+    Paper and code: The paper sums alignment and uniformity over all pairs of features, rare and frequent ones alike; as
+    in the public code they are means here, so that beta does not depend on the vocabulary. That code trains by default
+    on the features of the batch, so frequent ones count more: `constraints="batch"`. There alignment compares the
+    samples of a batch in each field, and uniformity the fields of each sample. The public code's axes mix the samples
+    of a batch in the encoder, its uniformity compares a field with itself too, and a fourth encoder layer is never
+    used; none of this is in the paper or here. Padding is no feature.
     """
 
     settings: CL4CTRSettings

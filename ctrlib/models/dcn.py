@@ -84,12 +84,19 @@ class CrossModel(CTRModel):
 class DCNv2(CrossModel):
     r"""Logits (B,), with the cross network $c$ of C layers.
 
+    $$x_{l+1} = x_0 \odot (W_l x_l + b_l) + x_l$$
     $$z_{parallel} = w^\top \big[c(x) \,\|\, \mathrm{MLP}(x)\big] + b,\qquad
       z_{stacked} = w^\top \mathrm{MLP}(c(x)) + b$$
 
+    Both of our papers use the parallel form.
+
+    Structure: ids -> embedding -> ({C layers: cross layer [full map]} | MLP) -> concatenation -> linear map -> logit
+
     Parameters: $VD + C(d^2 + d) + \sum_l (h_{l-1} + 1) h_l + h_L + 1$, with batch norm $2 \sum_l h_l$ more, and
-    parallel $d$ more. Source: Wang, Shivanna, Cheng, Jain, Lin, Hong, Chi, "DCN V2", The Web Conference 2021,
-    without its low-rank mixture. Both of our papers use the parallel form.
+    parallel $d$ more.
+
+    Source: Wang, Shivanna, Cheng, Jain, Lin, Hong, Chi, "DCN V2", The Web Conference 2021, without its low-rank
+    mixture.
     """
 
     network = CrossNetwork
@@ -98,9 +105,18 @@ class DCNv2(CrossModel):
 class DCN(CrossModel):
     r"""Logits (B,), as of DCNv2 but with the rank-one cross network $c$ of C layers.
 
+    $$x_{l+1} = x_0\, (w_l^\top x_l) + b_l + x_l$$
+    $$z_{parallel} = w^\top \big[c(x) \,\|\, \mathrm{MLP}(x)\big] + b,\qquad
+      z_{stacked} = w^\top \mathrm{MLP}(c(x)) + b$$
+
+    Structure: ids -> embedding -> ({C layers: cross layer [rank one]} | MLP) -> concatenation -> linear map -> logit
+
     Parameters: $VD + 2Cd + \sum_l (h_{l-1} + 1) h_l + h_L + 1$, with batch norm $2 \sum_l h_l$ more, and parallel $d$
-    more. Source: Wang, Fu, Fu, Wang, "Deep & Cross Network for Ad Click Predictions", ADKDD 2017, in the parallel
-    form. The paper puts numeric features beside the embeddings as they are; here every field is embedded.
+    more.
+
+    Source: Wang, Fu, Fu, Wang, "Deep & Cross Network for Ad Click Predictions", ADKDD 2017, in the parallel form.
+
+    Paper and code: The paper puts numeric features beside the embeddings as they are; here every field is embedded.
     """
 
     network = RankOneCrossNetwork

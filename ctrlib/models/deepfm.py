@@ -22,9 +22,14 @@ class DeepFM(CTRModel):
 
     $$z = b + \sum_f w_f + \sum_{i<j} \langle e_i, e_j \rangle + \mathrm{MLP}(x)$$
 
-    Parameters: those of DNN and $V + 1$. Source: Guo, Tang, Ye, Li, He, "DeepFM", IJCAI 2017. The bias $b$ of the
-    first-order term is one more than the MLP's own; the public library has it from its version 2 on, and totals
-    logged with version 1 are smaller by one.
+    Structure: ids -> (first order | embedding -> (inner products | MLP)) -> sum -> logit
+
+    Parameters: those of DNN and $V + 1$.
+
+    Source: Guo, Tang, Ye, Li, He, "DeepFM", IJCAI 2017.
+
+    Paper and code: The bias $b$ of the first-order term is one more than the MLP's own; the public library has it from
+    its version 2 on, and totals logged with version 1 are smaller by one.
     """
 
     def __init__(self, schema: Schema, settings: DeepFMSettings) -> None:

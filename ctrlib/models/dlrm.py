@@ -35,12 +35,16 @@ class DLRM(CTRModel):
 
     $$z_{dot} = \mathrm{MLP}\big((\langle e_i, e_j \rangle)_{i<j}\big),\qquad z_{cat} = \mathrm{MLP}(x)$$
 
-    Parameters: those of DNN, with $h_0 = F(F-1)/2$ for "dot". Source: Naumov et al., "Deep Learning Recommendation
-    Model for Personalization and Recommendation Systems", arXiv 1906.00091, 2019.
+    Structure: ids -> embedding -> inner products -> MLP -> logit
 
-    The paper sends numbers through a bottom MLP to one more vector of width D, which takes part in the products and
-    joins them. The fields of a `Schema` have tokens, numeric ones too, so there is none here; without numeric fields
-    the public code leaves it out as well. Then "cat" is DNN.
+    Parameters: those of DNN, with $h_0 = F(F-1)/2$ for "dot".
+
+    Source: Naumov et al., "Deep Learning Recommendation Model for Personalization and Recommendation Systems", arXiv
+    1906.00091, 2019.
+
+    Paper and code: The paper sends numbers through a bottom MLP to one more vector of width D, which takes part in the
+    products and joins them. The fields of a `Schema` have tokens, numeric ones too, so there is none here; without
+    numeric fields the public code leaves it out as well. Then "cat" is DNN.
     """
 
     def __init__(self, schema: Schema, settings: DLRMSettings) -> None:

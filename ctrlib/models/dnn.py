@@ -51,10 +51,15 @@ def widths(name: str, values: Any) -> tuple[int, ...]:
 
 
 class DNN(CTRModel):
-    r"""Logits (B,): $z = \mathrm{MLP}(x)$ with $x = \mathrm{flatten}(E)$ of width $d$.
+    r"""Logits (B,).
 
-    Parameters: $VD + \sum_l (h_{l-1} + 1) h_l + h_L + 1$ with $h_0 = d$, and $2 \sum_l h_l$ with batch norm. Source:
-    Covington, Adams, Sargin, "Deep Neural Networks for YouTube Recommendations", RecSys 2016, as the two papers
+    $$z = \mathrm{MLP}(x),\qquad x = \mathrm{flatten}(E) \in \mathbb R^d$$
+
+    Structure: ids -> embedding -> MLP -> logit
+
+    Parameters: $VD + \sum_l (h_{l-1} + 1) h_l + h_L + 1$ with $h_0 = d$, and $2 \sum_l h_l$ with batch norm.
+
+    Source: Covington, Adams, Sargin, "Deep Neural Networks for YouTube Recommendations", RecSys 2016, as the two papers
     cite it: the network on the embeddings alone, with a logit in place of the softmax over videos.
     """
 

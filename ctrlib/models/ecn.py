@@ -118,12 +118,23 @@ def heads_of(e_BFD: Tensor, heads: int) -> Tensor:
 
 
 class ECN(CTRModel):
-    r"""Logits (B,) of the exponential cross network, of degree $2^C$; equations at `MaskedCrossNetwork`.
+    r"""Logits (B,) of the exponential cross network, of degree $2^C$; its mask is told at `MaskedCrossNetwork`.
 
-    embedding_dim stays the width D of a field in one head: the table has DH columns. Parameters: $VDH$ and those of
-    the network with $d = FD$. Source: Li, Zhang, Zhang, Li, Sang, Zhu, "FCN: Fusing Exponential and Linear Cross
-    Network for Click-Through Rate Prediction", KDD 2026 (arXiv 2407.13349, first as DCNv3). We compute the first public
-    code, with the mask; a later one has $\mathrm{LN}(c)$ in place of $c \odot m$ and normalises the heads after that.
+    $$c = \mathrm{BN}_H(W_l x_l),\quad m = \mathrm{ReLU}(\mathrm{LN}(c)),\quad
+      x_{l+1} = \mathrm{Drop}\big(x_l \odot ([c \,\|\, c \odot m] + b_l) + x_l\big),\quad
+      z = \tfrac1H \sum_h (w^\top x_{C,h} + \beta)$$
+
+    embedding_dim stays the width D of a field in one head: the table has DH columns.
+
+    Structure: ids -> embedding -> {C layers: masked cross layer [exponential] -> dropout} -> linear map -> logit
+
+    Parameters: $VDH$ and those of the network with $d = FD$.
+
+    Source: Li, Zhang, Zhang, Li, Sang, Zhu, "FCN: Fusing Exponential and Linear Cross Network for Click-Through Rate
+    Prediction", KDD 2026 (arXiv 2407.13349, first as DCNv3).
+
+    Paper and code: We compute the first public code, with the mask; a later one has $\mathrm{LN}(c)$ in place of $c
+    \odot m$ and normalises the heads after that.
     """
 
     settings: ECNSettings
@@ -140,14 +151,21 @@ class ECN(CTRModel):
 
 
 class FCN(BranchModel):
-    r"""Logits (B,): $z = \tfrac12 (z_E + z_L)$ of an exponential and a linear cross network on one embedding.
+    r"""Logits (B,) of an exponential and a linear cross network on one embedding.
 
+    $$z = \tfrac12 (z_E + z_L)$$
     $$\mathcal L = \mathcal L_0 + \sum_{s \in \{E, L\}} \max(0, \mathcal L_s - \mathcal L_0)\, \mathcal L_s,\qquad
       \mathcal L_0 = \mathrm{bce}(\sigma(z), y),\quad \mathcal L_s = \mathrm{bce}(\sigma(z_s), y)$$
 
     This is Tri-BCE, in which the weight carries a gradient, as in the public code; the mean is over logits, where the
-    loss "tri-bce" of several passes takes it over probabilities. Parameters: $VDH$ and those of two
-    `MaskedCrossNetwork`. Source: as for `ECN`.
+    loss "tri-bce" of several passes takes it over probabilities.
+
+    Structure: ids -> embedding -> ({C layers: masked cross layer [exponential] -> dropout} -> linear map | {C layers:
+    masked cross layer [linear] -> dropout} -> linear map) -> mean -> logit -> Tri-BCE loss
+
+    Parameters: $VDH$ and those of two `MaskedCrossNetwork`.
+
+    Source: as for `ECN`.
     """
 
     settings: FCNSettings

@@ -139,12 +139,16 @@ class EDCN(CTRModel):
       m_l = \mathrm{Drop}\,\phi(W_l m + b'_l),\quad u_l = \mathrm{bridge}(x_l, m_l),$$
     $$z = w^\top [x_C \,\|\, m_C \,\|\, u_C] + b$$
 
-    Parameters: $VD + C(d^2 + d) + 2Cd + 3d + 1$, with gates $2CF$ more, with batch norm $4Cd$ more, and C bridges.
-    Source: Chen, Wang, Liu, Tang, Guo, Zheng, Yao, Zhang, He, "Enhancing Explicit and Implicit Feature Interactions
-    via Information Sharing for Parallel Deep CTR Models", CIKM 2021.
+    Structure: ids -> embedding -> {C layers: (gate [of fields] -> cross layer [rank one] | gate [of fields] -> MLP
+    layer) -> product [bridge]} -> concatenation [streams, bridge] -> linear map -> logit
 
-    The paper's cross layer adds its input $x$, and so does an early version of the public library; its later versions
-    leave the input out, which is the default here.
+    Parameters: $VD + C(d^2 + d) + 2Cd + 3d + 1$, with gates $2CF$ more, with batch norm $4Cd$ more, and C bridges.
+
+    Source: Chen, Wang, Liu, Tang, Guo, Zheng, Yao, Zhang, He, "Enhancing Explicit and Implicit Feature Interactions via
+    Information Sharing for Parallel Deep CTR Models", CIKM 2021.
+
+    Paper and code: The paper's cross layer adds its input $x$, and so does an early version of the public library; its
+    later versions leave the input out, which is the default here.
     """
 
     settings: EDCNSettings

@@ -87,10 +87,18 @@ class EulerNet(CTRModel):
 
     $$r_f = \mu_f \cos e_f,\quad p_f = \mu_f \sin e_f,\qquad z = w^\top r_L + w^\top p_L + 2b$$
 
-    with $r_L$, $p_L$ after L layers, flattened. Parameters: $VD + F$, the layers', and $m_L D + 1$. Source: Tian, Bai,
-    Zhao, Wen, Cao, "EulerNet: Adaptive Feature Interaction Learning via Euler's Formula for CTR Prediction", SIGIR
-    2023. The public code keeps the layer norms' weights when they are off; here they are not there. The default is
-    its setting for fields of width 10 on MovieLens and Frappe.
+    with $r_L$, $p_L$ after L layers, flattened.
+
+    Structure: ids -> embedding -> cosine and sine -> {L layers: (powers [ln, map, exp] | linear map [ReLU]) -> sum ->
+    layer norm} -> linear map -> logit
+
+    Parameters: $VD + F$, the layers', and $m_L D + 1$.
+
+    Source: Tian, Bai, Zhao, Wen, Cao, "EulerNet: Adaptive Feature Interaction Learning via Euler's Formula for CTR
+    Prediction", SIGIR 2023.
+
+    Paper and code: The public code keeps the layer norms' weights when they are off; here they are not there. The
+    default is its setting for fields of width 10 on MovieLens and Frappe.
     """
 
     settings: EulerNetSettings

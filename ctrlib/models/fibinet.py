@@ -95,13 +95,18 @@ class FiBiNET(CTRModel):
 
     $$z = \sum_f w_f + \mathrm{MLP}\big(\big[\mathrm{vec}\, b(E) \,\|\, \mathrm{vec}\, b'(E^s)\big]\big)$$
 
-    Parameters: $VD + V + 2Fr$; $D^2$, $FD^2$ or $PD^2$, twice unless the maps are shared; the MLP from $F(F-1)D$; the
-    first-order term has no bias. Source: Huang, Zhang, Zhang, "FiBiNET: Combining Feature Importance and Bilinear
-    feature Interaction for Click-Through Rate Prediction", RecSys 2019.
+    Structure: ids -> (first order | embedding -> (bilinear products | gate [squeeze, excite] -> bilinear products) ->
+    concatenation -> MLP) -> sum -> logit
 
-    The first version of the public library, whose runs the open benchmark lists, shares the maps of $b$ and $b'$; later
-    versions have two, and so has the default here. Without the MLP the paper sums the products; the library, and this
-    model, weigh them.
+    Parameters: $VD + V + 2Fr$; $D^2$, $FD^2$ or $PD^2$, twice unless the maps are shared; the MLP from $F(F-1)D$; the
+    first-order term has no bias.
+
+    Source: Huang, Zhang, Zhang, "FiBiNET: Combining Feature Importance and Bilinear feature Interaction for
+    Click-Through Rate Prediction", RecSys 2019.
+
+    Paper and code: The first version of the public library, whose runs the open benchmark lists, shares the maps of $b$
+    and $b'$; later versions have two, and so has the default here. Without the MLP the paper sums the products; the
+    library, and this model, weigh them.
     """
 
     def __init__(self, schema: Schema, settings: FiBiNETSettings) -> None:

@@ -81,12 +81,17 @@ class FiGNN(CTRModel):
     $$a^l = \mathrm{Layer}_l(g, h^{l-1}),\qquad h^l = \mathrm{GRU}(a^l, h^{l-1}) + E \ \text{ or }\ a^l + h^{l-1} + E,$$
     $$z = \sum_i \sigma(U\, \mathrm{vec}\, h^L)_i \; w^\top h^L_i$$
 
-    Parameters: $VD + L(2FD^2 + D) + 2D + D + Fd$, with the GRU $6D^2 + 6D$ more; $U \in \mathbb R^{F \times d}$ and
-    $w$ have no bias. The GRU keeps the framework's initial values, uniform within $1/\sqrt D$. Source: Li, Cui, Wu,
-    Zhang, Wang, "Fi-GNN: Modeling Feature Interactions via Graph Neural Networks for CTR Prediction", CIKM 2019.
+    Structure: ids -> embedding -> {L layers: graph layer [messages] -> GRU -> sum [embedding]} -> (linear map [scores]
+    | gate [of nodes]) -> product [summed] -> logit
 
-    In the paper a self-attention layer between the fields gives the nodes' first states. The public library, which is
-    followed here, starts from the embedding.
+    Parameters: $VD + L(2FD^2 + D) + 2D + D + Fd$, with the GRU $6D^2 + 6D$ more; $U \in \mathbb R^{F \times d}$ and $w$
+    have no bias. The GRU keeps the framework's initial values, uniform within $1/\sqrt D$.
+
+    Source: Li, Cui, Wu, Zhang, Wang, "Fi-GNN: Modeling Feature Interactions via Graph Neural Networks for CTR
+    Prediction", CIKM 2019.
+
+    Paper and code: In the paper a self-attention layer between the fields gives the nodes' first states. The public
+    library, which is followed here, starts from the embedding.
     """
 
     settings: FiGNNSettings

@@ -105,10 +105,17 @@ class FINAL(BranchModel):
     is block 1 alone, $z = z_1$. FINAL(2B) learns from itself:
     $$\mathcal L = \mathrm{bce}(\sigma(z), y) + \sum_s \mathrm{bce}\big(\sigma(z_s), \mathrm{sg}\,\sigma(z)\big)$$
 
-    Parameters: $VD$, for each block $\sum_l (h_{l-1} + 1) h_l + h_L + 1$, with batch norm $2 \sum_l h_l$ more, with
-    the gate $F^2 + F$. Joined by a sum, a layer's map has twice as many. Source: Zhu, Jia, Cai, Dai, Li, Dong, Tang,
-    Zhang, "FINAL: Factorized Interaction Layer for CTR Prediction", SIGIR 2023. The configurations released with the
-    DS-MLP paper name the gate by a key that the public class does not read, so that there it is off.
+    Structure: ids -> embedding -> ((pass | gate) -> concatenation -> factorized layers [block 1] -> linear map |
+    factorized layers [block 2] -> linear map) -> mean -> logit -> self-distillation loss
+
+    Parameters: $VD$, for each block $\sum_l (h_{l-1} + 1) h_l + h_L + 1$, with batch norm $2 \sum_l h_l$ more, with the
+    gate $F^2 + F$. Joined by a sum, a layer's map has twice as many.
+
+    Source: Zhu, Jia, Cai, Dai, Li, Dong, Tang, Zhang, "FINAL: Factorized Interaction Layer for CTR Prediction", SIGIR
+    2023.
+
+    Paper and code: The configurations released with the DS-MLP paper name the gate by a key that the public class does
+    not read, so that there it is off.
     """
 
     def __init__(self, schema: Schema, settings: FINALSettings) -> None:

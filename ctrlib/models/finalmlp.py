@@ -148,11 +148,15 @@ class FinalMLP(CTRModel):
     $$o_s = \mathrm{MLP}_s(g_s \odot x),\qquad
       z = w_1^\top o_1 + b_1 + w_2^\top o_2 + b_2 + \sum_h o_1^{(h)\top} W_h o_2^{(h)}$$
 
-    Parameters: $VD$, the two MLPs, $m + 1 + n + 1$, $mn / H$ for the bilinear form, and those of two `FeatureGate`.
-    Source: Mao, Zhu, Su, Cai, Li, Dong, "FinalMLP: An Enhanced Two-Stream MLP Model for CTR Prediction", AAAI 2023.
-
     A gate reads ids, so logits come from ids and `interact` is not defined. Gates have no dropout: several passes share
     the look-ups and the gates, and part in the MLPs.
+
+    Structure: ids -> embedding -> (gate -> MLP [stream 1] | gate -> MLP [stream 2]) -> (linear map | bilinear form) ->
+    sum -> logit
+
+    Parameters: $VD$, the two MLPs, $m + 1 + n + 1$, $mn / H$ for the bilinear form, and those of two `FeatureGate`.
+
+    Source: Mao, Zhu, Su, Cai, Li, Dong, "FinalMLP: An Enhanced Two-Stream MLP Model for CTR Prediction", AAAI 2023.
     """
 
     settings: FinalMLPSettings
@@ -187,6 +191,19 @@ class FinalMLP(CTRModel):
         return LOSSES[self.settings.loss](logits_KB, labels)
 
 
+class DualMLP(FinalMLP):
+    r"""Logits (B,) of two MLPs on one embedding: FinalMLP with neither gates nor the bilinear form.
+
+    $$z = w_1^\top \mathrm{MLP}_1(x) + b_1 + w_2^\top \mathrm{MLP}_2(x) + b_2$$
+
+    Structure: ids -> embedding -> (MLP [stream 1] -> linear map | MLP [stream 2] -> linear map) -> sum -> logit
+
+    Parameters: $VD$, the two MLPs, and $m + 1 + n + 1$ where they end $m$ and $n$ wide.
+
+    Source: as for `FinalMLP`, whose authors compare with it.
+    """
+
+
 def build(name: str, schema: Schema, settings: FinalMLPSettings) -> FinalMLP:
-    """Return a FinalMLP, or a DualMLP when the settings have neither gates nor the bilinear form."""
-    return FinalMLP(schema, settings)
+    """Return a FinalMLP, or a DualMLP, whose settings have by default neither gates nor the bilinear form."""
+    return DualMLP(schema, settings) if name == "DualMLP" else FinalMLP(schema, settings)

@@ -33,7 +33,13 @@ class FM(CTRModel):
 
     $$z = b + \sum_f w_f + \sum_{i<j} \langle e_i, e_j \rangle$$
 
-    Parameters: $VD + V + 1$. Source: Rendle, "Factorization Machines", ICDM 2010. It is DeepFM without its MLP.
+    It is DeepFM without its MLP.
+
+    Structure: ids -> (first order | embedding -> inner products) -> sum -> logit
+
+    Parameters: $VD + V + 1$.
+
+    Source: Rendle, "Factorization Machines", ICDM 2010.
     """
 
     def __init__(self, schema: Schema, settings: FMSettings) -> None:
@@ -67,9 +73,16 @@ class FwFM(OnePassModel):
       \ell_{FiLV} = \sum_i \langle e_i, u_i \rangle$$
 
     LW has a weight $w_f$ and FeLV a vector $v_i$ for each feature, from a second table; FiLV has a vector $u_i$ for
-    each field. Parameters: $VD + P + 1$ and for the linear term $V$, $VD$ or $FD$, with $P = F(F-1)/2$. Source: Pan,
-    Xu, Ruiz, Zhao, Pan, Sun, Lu, "Field-weighted Factorization Machines for Click-Through Rate Prediction in Display
-    Advertising", WWW 2018. FeLV looks up a second table by ids, so `interact` is not defined.
+    each field.
+
+    FeLV looks up a second table by ids, so `interact` is not defined.
+
+    Structure: ids -> embedding -> (linear map [a vector a field] | inner products [a weight a pair]) -> sum -> logit
+
+    Parameters: $VD + P + 1$ and for the linear term $V$, $VD$ or $FD$, with $P = F(F-1)/2$.
+
+    Source: Pan, Xu, Ruiz, Zhao, Pan, Sun, Lu, "Field-weighted Factorization Machines for Click-Through Rate Prediction
+    in Display Advertising", WWW 2018.
     """
 
     settings: FwFMSettings
@@ -116,10 +129,17 @@ class FmFM(CTRModel):
     $$z = b + \sum_f w_f + \sum_{i<j} e_i^\top M_{ij}\, e_j$$
 
     "matrixed": any $D \times D$ matrix. "vectorized": $M_{ij} = \mathrm{diag}(m_{ij})$, which the paper calls FvFM.
-    "scalar": $M_{ij} = r_{ij} I$, which is FwFM with its linear term LW. Parameters: $VD + V + 1$ and $PD^2$, $PD$ or
-    $P$, with $P = F(F-1)/2$. Source: Sun, Pan, Zhang, Flores, "FM2: Field-matrixed Factorization Machines for
-    Recommender Systems", The Web Conference 2021. The paper also gives each field a width of its own, with matrices
-    that are not square; the public code, and this one, have one width.
+    "scalar": $M_{ij} = r_{ij} I$, which is FwFM with its linear term LW.
+
+    Structure: ids -> (first order | embedding -> bilinear products [a matrix a pair]) -> sum -> logit
+
+    Parameters: $VD + V + 1$ and $PD^2$, $PD$ or $P$, with $P = F(F-1)/2$.
+
+    Source: Sun, Pan, Zhang, Flores, "FM2: Field-matrixed Factorization Machines for Recommender Systems", The Web
+    Conference 2021.
+
+    Paper and code: The paper also gives each field a width of its own, with matrices that are not square; the public
+    code, and this one, have one width.
     """
 
     def __init__(self, schema: Schema, settings: FmFMSettings) -> None:
@@ -177,9 +197,14 @@ class AFM(CTRModel):
 
     $$z = b + \sum_f w_f + w_p^\top s$$
 
-    Parameters: $VD + V + 1 + DA + 2A + D$. Source: Xiao, Ye, He, Zhang, Wu, Chua, "Attentional Factorization
-    Machines", IJCAI 2017. The paper drops out the products $p_{ij}$; the public code, and this one, the attention and
-    the pooled vector. An option of the public code turns the attention off, which leaves FM.
+    Structure: ids -> (first order | embedding -> pair products -> attention [over pairs] -> linear map) -> sum -> logit
+
+    Parameters: $VD + V + 1 + DA + 2A + D$.
+
+    Source: Xiao, Ye, He, Zhang, Wu, Chua, "Attentional Factorization Machines", IJCAI 2017.
+
+    Paper and code: The paper drops out the products $p_{ij}$; the public code, and this one, the attention and the
+    pooled vector. An option of the public code turns the attention off, which leaves FM.
     """
 
     def __init__(self, schema: Schema, settings: AFMSettings) -> None:

@@ -17,10 +17,20 @@ class GDCNSettings(DCNv2Settings):
 class GDCN(CrossModel):
     r"""Logits (B,), as of DCNv2 but with the gated cross network $c$ of C layers.
 
+    $$x_{l+1} = x_0 \odot (W^c_l x_l + b_l) \odot \sigma(W^g_l x_l) + x_l$$
+    $$z_{parallel} = w^\top \big[c(x) \,\|\, \mathrm{MLP}(x)\big] + b,\qquad
+      z_{stacked} = w^\top \mathrm{MLP}(c(x)) + b$$
+
+    Structure: ids -> embedding -> ({C layers: gated cross layer} | MLP) -> concatenation -> linear map -> logit
+
     Parameters: $VD + C(2d^2 + d) + \sum_l (h_{l-1} + 1) h_l + h_L + 1$, with batch norm $2 \sum_l h_l$ more, and
-    parallel $d$ more. Source: Wang, Gu, Li, Lu, Zhang, Gu, "Towards Deeper, Lighter and Interpretable Cross Network for
-    CTR Prediction", CIKM 2023. Eq. 2 of the DS-MLP paper adds two logits; the public code has one head on both parts,
-    which is the same.
+    parallel $d$ more.
+
+    Source: Wang, Gu, Li, Lu, Zhang, Gu, "Towards Deeper, Lighter and Interpretable Cross Network for CTR Prediction",
+    CIKM 2023.
+
+    Paper and code: Eq. 2 of the DS-MLP paper adds two logits; the public code has one head on both parts, which is the
+    same.
     """
 
     network = GatedCrossNetwork

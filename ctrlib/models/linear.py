@@ -51,10 +51,15 @@ class LRSettings(OnePassSettings):
 
 
 class LR(OnePassModel):
-    r"""Logits (B,): $z = b + \sum_f w_f$, one weight for each feature (`ctrlib.layers.FirstOrder`).
+    r"""Logits (B,), one weight for each feature (`ctrlib.layers.FirstOrder`).
 
-    Parameters: $V + 1$. There is no embedding table. Source: Richardson, Dominowska, Ragno, "Predicting Clicks", WWW
-    2007.
+    $$z = b + \sum_f w_f$$
+
+    Structure: ids -> first order -> logit
+
+    Parameters: $V + 1$. There is no embedding table.
+
+    Source: Richardson, Dominowska, Ragno, "Predicting Clicks", WWW 2007.
     """
 
     settings: LRSettings

@@ -93,12 +93,18 @@ class MaskNet(CTRModel):
     $$z_{parallel} = \mathrm{MLP}\big(\beta_1(x, v_0) \,\|\, \dots \,\|\, \beta_N(x, v_0)\big),\qquad
       z_{serial} = w^\top v_L + b,\quad v_k = \beta_k(x, v_{k-1})$$
 
-    Parameters: $VD$ and those of the blocks, with field norm $2d$ more; parallel the MLP's
-    $\sum_l (h_{l-1} + 1) h_l + h_L + 1$ with $h_0 = Nn$, serial $h_L + 1$. Source: Wang, She, Zhang, "MaskNet:
-    Introducing Feature-Wise Multiplication to CTR Ranking Models by Instance-Guided Mask", DLP-KDD 2021. In the paper
-    every block has a layer norm; that it and the field norm can be left out comes from the public code, which the open
-    benchmark mostly runs without the field norm. Inside a mask the activation is always ReLU, as in both. Blocks and
-    ratio are by default those of the benchmark on Frappe.
+    Structure: ids -> embedding -> {N blocks: (field norm | mask [two maps]) -> product -> linear map -> layer norm
+    [ReLU]} -> concatenation -> MLP -> logit
+
+    Parameters: $VD$ and those of the blocks, with field norm $2d$ more; parallel the MLP's $\sum_l (h_{l-1} + 1) h_l +
+    h_L + 1$ with $h_0 = Nn$, serial $h_L + 1$.
+
+    Source: Wang, She, Zhang, "MaskNet: Introducing Feature-Wise Multiplication to CTR Ranking Models by Instance-Guided
+    Mask", DLP-KDD 2021.
+
+    Paper and code: In the paper every block has a layer norm; that it and the field norm can be left out comes from the
+    public code, which the open benchmark mostly runs without the field norm. Inside a mask the activation is always
+    ReLU, as in both. Blocks and ratio are by default those of the benchmark on Frappe.
     """
 
     settings: MaskNetSettings

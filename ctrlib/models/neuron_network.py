@@ -40,7 +40,19 @@ class NeuronNetworkSettings(ModelSettings):
 
 
 class NeuronNetwork(CTRModel):
-    """Logits (B,) from L layers of one neuron format (models of Table 1)."""
+    r"""Logits (B,) from L layers of one neuron format (models of Table 1); `ctrlib.neurons` has their equations.
+
+    $$x_0 = \mathrm{flatten}(E),\qquad
+      x_{l+1} = \mathrm{Drop}\big(\phi(\mathrm{BN}(\mathrm{layer}(x_l, x_0)))\big),\qquad z = w^\top x_L + b$$
+
+    Structure: ids -> embedding -> {L layers: quadratic layer -> dropout} -> linear map -> logit
+
+    Parameters: $VD$, those of the L layers, $d + 1$, and with batch norm $2Ld$. A map from $d$ to $nd$ has
+    $n(d^2 + d)$, a bilinear form at the compressed width $c$ has $c^3 + c$ and comes after a map of $dc$.
+
+    Source: Li, Zhang, Zhang, Sang, Zhu, "Revisiting Feature Interactions from the Perspective of Quadratic Neural
+    Networks for Click-through Rate Prediction", KDD 2025, Table 1 (T1 to T25), and its authors' code (T26 to T30).
+    """
 
     settings: NeuronNetworkSettings
 

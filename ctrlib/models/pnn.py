@@ -34,13 +34,17 @@ class PNN(CTRModel):
     $$z = \mathrm{MLP}\big(\big[x \,\|\, p\big]\big),\qquad
       p_{inner} = \big(\langle e_i, e_j \rangle\big)_{i<j},\quad p_{outer} = \mathrm{vec}(s s^\top)$$
 
-    "both" takes $[x \,\|\, p_{inner} \,\|\, p_{outer}]$. Parameters: those of DNN, with $h_0 = d + P$, $d + D^2$ or
-    $d + P + D^2$ and $P = F(F-1)/2$. Source: Qu, Cai, Ren, Zhang, Yu, Wen, Wang, "Product-based Neural Networks for
-    User Response Prediction", ICDM 2016.
+    "both" takes $[x \,\|\, p_{inner} \,\|\, p_{outer}]$.
 
-    The paper maps $x$ and $p$ to the first hidden layer by separate matrices, and the inner products by a low-rank one
-    that also weighs $\langle e_i, e_i \rangle$. The public code has the inner form alone, with one matrix and the pairs
-    $i < j$; we follow it, and the paper in the outer form, which adds up all pairs.
+    Structure: ids -> embedding -> (pass | inner products) -> concatenation -> MLP -> logit
+
+    Parameters: those of DNN, with $h_0 = d + P$, $d + D^2$ or $d + P + D^2$ and $P = F(F-1)/2$.
+
+    Source: Qu, Cai, Ren, Zhang, Yu, Wen, Wang, "Product-based Neural Networks for User Response Prediction", ICDM 2016.
+
+    Paper and code: The paper maps $x$ and $p$ to the first hidden layer by separate matrices, and the inner products by
+    a low-rank one that also weighs $\langle e_i, e_i \rangle$. The public code has the inner form alone, with one
+    matrix and the pairs $i < j$; we follow it, and the paper in the outer form, which adds up all pairs.
     """
 
     def __init__(self, schema: Schema, settings: PNNSettings) -> None:

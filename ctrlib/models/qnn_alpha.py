@@ -1,12 +1,4 @@
-r"""QNN-alpha: layers of the multi-head Khatri-Rao product and one affine map to the logit.
-
-Li, Zhang, Zhang, Sang, Zhu, "Revisiting Feature Interactions from the Perspective of Quadratic Neural Networks for
-Click-through Rate Prediction", KDD 2025.
-
-$$x_0 = \mathrm{flatten}(E), \qquad x_{l+1} = \mathrm{Drop}(\mathrm{MHKRP}(x_l)), \qquad z = w^\top x_L + b$$
-
-Parameters, in the modes `released` and `aligned`: $VD + L\,[R(d^2 + d) + 2Rd\,\mathbb 1_{BN}] + d + 1$.
-"""
+"""QNN-alpha: layers of the multi-head Khatri-Rao product and one affine map to the logit."""
 
 from __future__ import annotations
 
@@ -77,7 +69,28 @@ class QNNTrunk(nn.Module):
 
 
 class QNNAlpha(CTRModel):
-    """Logits (B,). Several passes share one look-up and the first layer's map."""
+    r"""Logits (B,); `ctrlib.khatri_rao` has the layer's three modes.
+
+    $$x_{l+1} = \mathrm{Drop}\Big(x_l + x_l \odot \sum_{r=1}^{R}
+      \mathrm{Drop}\big(\rho(\mathrm{BN}(W_r x_l + b_r))\big)\Big)$$
+    $$x_0 = \mathrm{flatten}(E),\qquad z = w^\top x_L + b$$
+
+    That is one head; with more, the product is taken head by head. In training the loss is over K passes, which share
+    one look-up and the first layer's map and part at the first dropout.
+
+    Structure: ids -> embedding -> {K passes: {L layers: (pass | (pass | gate rows [R maps, batch norm, ReLU] ->
+    row sum) -> product) -> sum -> dropout} -> linear map} -> logit -> self-ensemble loss
+
+    Parameters: $VD + L\,[R(d^2 + d) + 2Rd\,\mathbb 1_{BN}] + d + 1$ in the modes `released` and `aligned`; in `written`
+    the maps of H heads have $R(d^2/H + d)$.
+
+    Source: Li, Zhang, Zhang, Sang, Zhu, "Revisiting Feature Interactions from the Perspective of Quadratic Neural
+    Networks for Click-through Rate Prediction", KDD 2025.
+
+    Paper and code: The paper gives every head a map of its own slice. The authors' code has one full map for all heads
+    and adds the product in the order of the heads to an input in the order of the fields; `aligned` keeps its map and
+    puts the product back in order. With one head the three are the same.
+    """
 
     settings: QNNAlphaSettings
 

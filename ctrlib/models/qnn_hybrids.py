@@ -1,15 +1,6 @@
-r"""DeepFM, xDeepFM and DCNv2 with QNN-alpha's layers in place of their MLP (QNN-alpha paper, 4.3.6 and Table 5).
+"""DeepFM, xDeepFM and DCNv2 with QNN-alpha's layers in place of their MLP (QNN-alpha paper, 4.3.6 and Table 5).
 
-$q(x)$ is the trunk's output, d wide, and $w$, $b$ the head.
-
-| model | `written`: only the MLP is replaced | `released`: the authors' code |
-|---|---|---|
-| DeepFM-QNN | $w^\top q + b + \mathrm{FM} + \mathrm{LR}$ | $w^\top q + b + \tfrac12 (\mathrm{FM} + \mathrm{LR})$ |
-| xDeepFM-QNN | $w^\top q + b + \mathrm{CIN} + \mathrm{LR}$ | the same |
-| DCNv2-QNN | $w^\top [q \,\|\, c] + b$, $c$ the cross network | $c$ with batch norm, ReLU and dropout in its layers |
-
-Parameters: the trunk's, and the table's $VD$; DeepFM-QNN $V + d + 2$, xDeepFM-QNN $V + d + 1$ and the CIN's,
-DCNv2-QNN $C(d^2 + d + 2d\,\mathbb 1_{BN}) + 2d + 1$, where only `released` has the batch norm.
+The form `written` replaces the MLP and nothing else; `released` is the authors' code.
 """
 
 from __future__ import annotations
@@ -79,7 +70,23 @@ class Hybrid(CTRModel):
 
 
 class DeepFMQNN(Hybrid):
-    """A factorization machine beside the trunk."""
+    r"""Logits (B,): a factorization machine beside QNN-alpha's layers $q$.
+
+    $$z_{written} = w^\top q(x) + \beta + \mathrm{FM} + \mathrm{LR},\qquad
+      z_{released} = w^\top q(x) + \beta + \tfrac12 (\mathrm{FM} + \mathrm{LR})$$
+    $$\mathrm{FM} = \sum_{i<j} \langle e_i, e_j \rangle,\qquad \mathrm{LR} = b + \sum_f w_f$$
+
+    Structure: ids -> (first order [by half] | embedding -> (inner products [by half] | QNN-alpha layers -> linear map))
+    -> sum -> logit -> self-ensemble loss
+
+    Parameters: $VD$, those of QNN-alpha's layers, and $V + d + 2$.
+
+    Source: Li, Zhang, Zhang, Sang, Zhu, "Revisiting Feature Interactions from the Perspective of Quadratic Neural
+    Networks for Click-through Rate Prediction", KDD 2025, 4.3.6 and Table 5.
+
+    Paper and code: The paper replaces the MLP alone. Its authors' code also halves the machine and the first-order
+    term, which is the default here.
+    """
 
     def __init__(self, schema: Schema, settings: HybridSettings) -> None:
         super().__init__(schema, settings)
@@ -98,7 +105,21 @@ class DeepFMQNN(Hybrid):
 
 
 class XDeepFMQNN(Hybrid):
-    """A compressed interaction network beside the trunk."""
+    r"""Logits (B,): a compressed interaction network and a first-order term beside QNN-alpha's layers $q$.
+
+    $$z = w^\top q(x) + b + \mathrm{CIN}(E) + \sum_f w_f$$
+
+    Structure: ids -> (first order | embedding -> (CIN | QNN-alpha layers -> linear map)) -> sum -> logit ->
+    self-ensemble loss
+
+    Parameters: $VD$, those of QNN-alpha's layers, $V + d + 1$ and the CIN's
+    $\sum_k (F N_{k-1} + 1) N_k + \sum_k N_k + 1$.
+
+    Source: Li, Zhang, Zhang, Sang, Zhu, "Revisiting Feature Interactions from the Perspective of Quadratic Neural
+    Networks for Click-through Rate Prediction", KDD 2025, 4.3.6 and Table 5.
+
+    Paper and code: The forms `written` and `released` are the same.
+    """
 
     def __init__(self, schema: Schema, settings: XDeepFMQNNSettings) -> None:
         super().__init__(schema, settings)
@@ -129,7 +150,24 @@ class ReleasedCross(nn.Module):
 
 
 class DCNv2QNN(Hybrid):
-    """A cross network beside the trunk; one head on both."""
+    r"""Logits (B,): a cross network $c$ beside QNN-alpha's layers $q$, one head on both.
+
+    $$z = w^\top \big[q(x) \,\|\, c(x)\big] + b$$
+    $$x^{written}_{l+1} = x_l + x_0 \odot (W_l x_l + b_l),\qquad
+      x^{released}_{l+1} = \mathrm{Drop}\big(x_l + x_0 \odot \rho(\mathrm{BN}(W_l x_l + b_l))\big)$$
+
+    Structure: ids -> embedding -> (QNN-alpha layers | {C layers: cross layer [batch norm, ReLU] -> dropout}) ->
+    concatenation -> linear map -> logit -> self-ensemble loss
+
+    Parameters: $VD$, those of QNN-alpha's layers, and $C(d^2 + d + 2d\,\mathbb 1_{BN}) + 2d + 1$, where only `released`
+    has the batch norm.
+
+    Source: Li, Zhang, Zhang, Sang, Zhu, "Revisiting Feature Interactions from the Perspective of Quadratic Neural
+    Networks for Click-through Rate Prediction", KDD 2025, 4.3.6 and Table 5.
+
+    Paper and code: The paper replaces the MLP alone. Its authors' code also puts batch norm, ReLU and dropout into the
+    cross layers, which is the default here.
+    """
 
     def __init__(self, schema: Schema, settings: DCNv2QNNSettings) -> None:
         width = schema.num_fields * settings.embedding_dim

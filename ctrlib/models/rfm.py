@@ -124,13 +124,19 @@ class RFM(CTRModel):
       p = \mathrm{LN}'\big(\sin \Theta^L + \sin(PE + c)\big),\quad z = w^\top r' + w^\top p' + 2b$$
 
     Without `residual`, $r = \cos \Theta^L$ and $p = \sin \Theta^L$. $r'$ and $p'$ are $r$ and $p$, flattened, after the
-    amplification layers. Parameters: $VD$, those of the rotations and amplification layers, with residual
-    $(D + 1) A + 4A$, and the last width and 1. Source: Tian, Shi, Wu, Zhao, Wen, "Rotative Factorization Machines", KDD
-    2024.
+    amplification layers.
 
-    The public code multiplies attention and values along axes that differ in size unless F = A/H; here it is the sum
-    over fields of the equation. $P$ and the amplification maps start with standard deviation 0.01, as there. Its
-    Xavier-normal embedding is replaced by the one that all models here start from.
+    Structure: ids -> embedding -> ({L layers: rotation [attention]} -> cosine and sine | linear map -> cosine and sine)
+    -> sum -> layer norm -> amplifier -> linear map -> logit
+
+    Parameters: $VD$, those of the rotations and amplification layers, with residual $(D + 1) A + 4A$, and the last
+    width and 1.
+
+    Source: Tian, Shi, Wu, Zhao, Wen, "Rotative Factorization Machines", KDD 2024.
+
+    Paper and code: The public code multiplies attention and values along axes that differ in size unless F = A/H; here
+    it is the sum over fields of the equation. $P$ and the amplification maps start with standard deviation 0.01, as
+    there. Its Xavier-normal embedding is replaced by the one that all models here start from.
     """
 
     settings: RFMSettings

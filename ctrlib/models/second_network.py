@@ -1,13 +1,7 @@
-r"""What QNN-alpha is measured against in the chapter on the second network; neither is in the paper.
+"""What QNN-alpha is measured against in the chapter on the second network; neither is in the paper.
 
 An ensemble of whole networks, to ask whether the self-ensemble loss stands in for one. And T19 with a lifted gate,
-to ask what the Khatri-Rao rows add over one product at the same cost:
-
-$$x_{l+1} = \mathrm{Drop}\big(x_l + x_l \odot \mathrm{Drop}(\rho(W' \rho(\mathrm{BN}(W x_l + b)) + b'))\big),
-  \quad W \in \mathbb R^{w \times d},\ W' \in \mathbb R^{d \times w},\ w = Rd/2$$
-
-Its $2wd = Rd^2$ multiply-adds a layer are those of QNN-alpha with R rows, whose gate is the sum of R fixed blocks where
-this one learns $W'$.
+to ask what the Khatri-Rao rows add over one product at the same cost.
 """
 
 from __future__ import annotations
@@ -59,7 +53,21 @@ class LiftedLayer(nn.Module):
 
 
 class LiftedT19(CTRModel):
-    r"""Logits (B,). Parameters: $VD + L[2dw + w + d + 2w\,\mathbb 1_{BN}] + d + 1$ with $w = Rd/2$."""
+    r"""Logits (B,) of T19 with a gate that is lifted to the width $w = Rd/2$.
+
+    $$x_{l+1} = \mathrm{Drop}\big(x_l + x_l \odot \mathrm{Drop}(\rho(W' \rho(\mathrm{BN}(W x_l + b)) + b'))\big),\qquad
+      W \in \mathbb R^{w \times d},\ W' \in \mathbb R^{d \times w}$$
+
+    Its $2wd = Rd^2$ multiply-adds a layer are those of QNN-alpha with R rows, whose gate is the sum of R fixed blocks
+    where this one learns $W'$.
+
+    Structure: ids -> embedding -> {L layers: (pass | (pass | gate rows [lift, batch norm, ReLU] -> linear map [ReLU])
+    -> product) -> sum -> dropout} -> linear map -> logit -> self-ensemble loss
+
+    Parameters: $VD + L[2dw + w + d + 2w\,\mathbb 1_{BN}] + d + 1$.
+
+    Source: our own, for comparison.
+    """
 
     settings: LiftedSettings
 
@@ -97,7 +105,16 @@ class EnsembleSettings(QNNAlphaSettings):
 class Ensemble(CTRModel):
     r"""Logits (B,) of the mean probability of K whole networks of QNN-alpha's layers.
 
+    $$z = \mathrm{logit}\Big(\tfrac1K \sum_{k=1}^{K} \sigma\big(w_k^\top q_k(x_k) + b_k\big)\Big)$$
+
     The networks may have tables of their own, so logits come from ids; `interact` is not defined.
+
+    Structure: ids -> (embedding -> QNN-alpha layers -> linear map | embedding [its own] -> QNN-alpha layers -> linear
+    map) -> mean [of probabilities] -> logit
+
+    Parameters: K times those of QNN-alpha, with a shared table $(K - 1)VD$ less.
+
+    Source: our own, for comparison.
     """
 
     settings: EnsembleSettings

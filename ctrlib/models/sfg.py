@@ -96,10 +96,16 @@ class SFGPairs(CTRModel):
     $$z_{FM} = b + \sum_f w_f + \sum_{i<j} \langle G_i, e_j \rangle,\qquad z_{DeepFM} = z_{FM} + \mathrm{MLP}(x),\qquad
       z_{FmFM} = b + \sum_f w_f + \sum_{i<j} e_i^\top M_{ij}\, G_j$$
 
-    The order of a pair's fields matters now, so there is one term for each $i < j$, as in the public code. Parameters:
-    $VD + V + 1 + d^2$, for DeepFM those of its MLP more, for FmFM $P D^2$ more. Source: Yin, Pan, Wang, Wang, Zhang,
-    Jiang, Lian, Chen, "From Feature Interaction to Feature Generation: A Generative Paradigm of CTR Prediction Models",
-    ICML 2025. It is trained by the click label alone. The hosts are those of its public code; the encoder is our
+    The order of a pair's fields matters now, so there is one term for each $i < j$, as in the public code.
+
+    Structure: ids -> (first order | embedding -> ((pass | generator) -> inner products | MLP)) -> sum -> logit
+
+    Parameters: $VD + V + 1 + d^2$, for DeepFM those of its MLP more, for FmFM $P D^2$ more.
+
+    Source: Yin, Pan, Wang, Wang, Zhang, Jiang, Lian, Chen, "From Feature Interaction to Feature Generation: A
+    Generative Paradigm of CTR Prediction Models", ICML 2025.
+
+    Paper and code: It is trained by the click label alone. The hosts are those of its public code; the encoder is our
     reading, see `FeatureGenerator`. The DS-MLP paper does not say which host its SFG has.
     """
 
@@ -127,8 +133,16 @@ class SFGCross(CTRModel):
       z = u^\top \mathrm{ReLU}\big(U [x_C \,\|\, \mathrm{MLP}(x_0)] + b\big) + c$$
 
     Each layer has an encoder of its own, no map has a bias, and the last hidden layer is twice as wide as the n values
-    that it reads. Without hidden units the MLP is left out. Parameters: $VD + 2Cd^2$, the MLP, $2n^2 + 2n$ and
-    $2n + 1$. Source and what is our reading: as for `SFGPairs`.
+    that it reads. Without hidden units the MLP is left out.
+
+    Structure: ids -> embedding -> ({C layers: (pass | (generator | linear map) -> product) -> sum -> dropout} | MLP) ->
+    concatenation -> MLP [one layer] -> logit
+
+    Parameters: $VD + 2Cd^2$, the MLP, $2n^2 + 2n$ and $2n + 1$.
+
+    Source: as for `SFGPairs`.
+
+    Paper and code: as for `SFGPairs`.
     """
 
     def __init__(self, schema: Schema, settings: SFGSettings) -> None:

@@ -22,9 +22,14 @@ class WideDeep(CTRModel):
 
     $$z = \sum_f w_f + \mathrm{MLP}(x)$$
 
-    Parameters: those of DNN and $V$. Source: Cheng et al., "Wide & Deep Learning for Recommender Systems", DLRS 2016.
-    The paper's wide part also takes crosses of features that were chosen by hand; the public code, and this one, take
-    single features. The bias is the MLP's.
+    Structure: ids -> (first order | embedding -> MLP) -> sum -> logit
+
+    Parameters: those of DNN and $V$.
+
+    Source: Cheng et al., "Wide & Deep Learning for Recommender Systems", DLRS 2016.
+
+    Paper and code: The paper's wide part also takes crosses of features that were chosen by hand; the public code, and
+    this one, take single features. The bias is the MLP's.
     """
 
     def __init__(self, schema: Schema, settings: WideDeepSettings) -> None:

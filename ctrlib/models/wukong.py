@@ -84,13 +84,21 @@ class WuKongLayer(nn.Module):
 
 
 class WuKong(CTRModel):
-    r"""Logits (B,): $X^0 = E$, L layers, $z = \mathrm{MLP}(\mathrm{vec}(X^L))$.
+    r"""Logits (B,) after L layers of rows; `WuKongLayer` has their equation.
 
-    Parameters: $VD$; for each layer with $n$ rows and an MLP that ends $u$ wide
-    $3nk + \mathrm{MLP}(nk) + (u + 1) n_F D + n n_L$, with layer norm $2D$ and where $n \ne n'$ also $(n + 1) n'$; the
-    MLP on top from $n'D$ and its head. Source: Zhang, Luo, Chen, Nie, Liu, Li, Zhao, Hao, Yao, Wen, Park, Naumov, Chen,
-    "Wukong: Towards a Scaling Law for Large-Scale Recommendation", ICML 2024. The paper's equation of FMB has no
-    ReLU; the public library's code ends it with one and starts $Y$ normal with standard deviation 1, and so do we.
+    $$X^0 = E,\qquad X^l = \mathrm{Layer}_l(X^{l-1}),\qquad z = \mathrm{MLP}(\mathrm{vec}(X^L))$$
+
+    Structure: ids -> embedding -> {L layers: (pass | (inner products [of rows] -> MLP | linear map [over rows]) ->
+    concatenation) -> sum -> layer norm} -> MLP -> logit
+
+    Parameters: $VD$; for each layer with $n$ rows and an MLP that ends $u$ wide $3nk + \mathrm{MLP}(nk) + (u + 1) n_F D
+    + n n_L$, with layer norm $2D$ and where $n \ne n'$ also $(n + 1) n'$; the MLP on top from $n'D$ and its head.
+
+    Source: Zhang, Luo, Chen, Nie, Liu, Li, Zhao, Hao, Yao, Wen, Park, Naumov, Chen, "Wukong: Towards a Scaling Law for
+    Large-Scale Recommendation", ICML 2024.
+
+    Paper and code: The paper's equation of FMB has no ReLU; the public library's code ends it with one and starts $Y$
+    normal with standard deviation 1, and so do we.
     """
 
     def __init__(self, schema: Schema, settings: WuKongSettings) -> None:

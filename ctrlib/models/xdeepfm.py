@@ -31,9 +31,14 @@ class XDeepFM(CTRModel):
 
     $$z = \sum_f w_f + \mathrm{CIN}(E) + \mathrm{MLP}(x)$$
 
-    The first-order term has no bias. Parameters: those of DNN, $V$, and the CIN's
-    $\sum_k (F N_{k-1} + 1) N_k + \sum_k N_k + 1$. Source: Lian, Zhou, Zhang, Chen, Xie, Sun, "xDeepFM", KDD 2018; what
-    the CIN's public code leaves out is told at `ctrlib.layers.CIN`.
+    The first-order term has no bias.
+
+    Structure: ids -> (first order | embedding -> (CIN | MLP)) -> sum -> logit
+
+    Parameters: those of DNN, $V$, and the CIN's $\sum_k (F N_{k-1} + 1) N_k + \sum_k N_k + 1$.
+
+    Source: Lian, Zhou, Zhang, Chen, Xie, Sun, "xDeepFM", KDD 2018; what the CIN's public code leaves out is told at
+    `ctrlib.layers.CIN`.
     """
 
     def __init__(self, schema: Schema, settings: XDeepFMSettings) -> None:

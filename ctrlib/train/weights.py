@@ -10,6 +10,7 @@ import dataclasses
 import hashlib
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -29,24 +30,29 @@ def save_weights(path: Path, model: CTRModel, data: CTRDataset, **about: Any) ->
 
     about: what else the header shall tell, for example scores. Raises `RecordError` when it cannot be written.
     """
-    from safetensors.torch import save
-
-    # Clones, since safetensors refuses two names for one tensor, such as a table that a teacher shares.
-    tensors = {name: value.detach().cpu().clone().contiguous() for name, value in model.state_dict().items()}
     header = {
         "model": model.name,
         "settings": dataclasses.asdict(model.settings),
         "schema": model.schema.to_dict(),
         "dataset": data.name,
         "fingerprint": data.fingerprint,
-        "digest": _digest(tensors),
         **about,
     }
+    write_tensors(path, model.state_dict(), header)
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Tensor], header: Mapping[str, Any]) -> None:
+    """Write tensors with a header that JSON can hold, whole or not at all. Raises `RecordError` when it cannot be."""
+    from safetensors.torch import save
+
+    # Clones, since safetensors refuses two names for one tensor, such as a table that a teacher shares.
+    copies = {name: value.detach().cpu().clone().contiguous() for name, value in tensors.items()}
+    text = json.dumps({**header, "digest": _digest(copies)})
     path = Path(path)
     partial = path.with_name(f"{path.name}.{os.getpid()}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_bytes(save(tensors, {KEY: json.dumps(header)}))
+        partial.write_bytes(save(copies, {KEY: text}))
         os.replace(partial, path)
     except OSError as error:
         partial.unlink(missing_ok=True)
@@ -55,7 +61,7 @@ def save_weights(path: Path, model: CTRModel, data: CTRDataset, **about: Any) ->
 
 def read_weights(path: Path, data: CTRDataset) -> Origin:
     """Return the weights in a file. Raises `RecordError` for a file that is missing, damaged or of other data."""
-    header, tensors = _read(Path(path))
+    header, tensors = read_tensors(Path(path))
     if header["fingerprint"] != data.fingerprint:
         raise RecordError(
             f"{path} was trained on {header['dataset']} with fingerprint {header['fingerprint']}, not on "
@@ -79,7 +85,8 @@ def load_model(path: Path, data: CTRDataset) -> CTRModel:
     return model.eval()
 
 
-def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+def read_tensors(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Return header and tensors of a file. Raises `RecordError` for one that is missing or damaged."""
     from safetensors import SafetensorError, safe_open
 
     if not path.exists():

@@ -1,0 +1,251 @@
+"""What the model gallery says: a card for every registered system, from its docstring, its code and what is recorded.
+
+A system's docstring is the single source of its card. It begins with what the model gives and its equation, and goes on
+with paragraphs that begin with `LABELS`: the structure (see `ctrlib.diagrams`), the parameters, the source and, where
+there are any, the differences between paper and public code. All else is computed when the page is built.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+from dataclasses import dataclass
+from functools import cache, cached_property
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from torch import nn
+
+from ctrlib import eckd
+from ctrlib.bench import tables as speed
+from ctrlib.data import Field, Schema
+from ctrlib.data.synthetic import criteo_schema
+from ctrlib.errors import CtrlibError, unknown
+from ctrlib.lab.experiments import EXPERIMENTS, experiment_records, experiment_runs
+from ctrlib.lab.leaderboard import FRAPPE
+from ctrlib.lab.overall import EXPERIMENT, results_of
+from ctrlib.lab.records import load_records
+from ctrlib.lab.search import SEARCH
+from ctrlib.lab.tables import cell_table
+from ctrlib.models import MODELS, CTRModel, build_model
+from ctrlib.neurons import FORMATS
+
+NEURONS = "neuron formats"
+FAMILIES: dict[str, tuple[str, ...]] = {
+    "linear and FM": ("LR", "FM", "FwFM", "FmFM", "AFM"),
+    "MLP": ("DNN", "Wide&Deep", "DeepFM", "PNN", "DLRM", "DualMLP", "CL4CTR"),
+    "cross network": ("DCN", "DCNv2", "GDCN", "EDCN", "xDeepFM", "ECN", "FCN", "WuKong"),
+    "attention": ("AutoInt", "FiGNN", "RFM"),
+    "gated": ("FiBiNET", "MaskNet", "FinalMLP", "SFG"),
+    "learned orders": ("AFN", "EulerNet"),
+    "quadratic": (
+        *(NEURONS, "FINAL", "QNN-alpha", "DeepFM-QNN", "xDeepFM-QNN", "DCNv2-QNN"),
+        *("T19-lifted", "QNN-alpha-ensemble"),
+    ),
+    "distilled": ("DS-MLP", eckd.NAME),
+}
+"""What the page groups systems by. The neuron formats, all of one class, have one card."""
+
+LABELS = ("Structure", "Parameters", "Source", "Paper and code")
+NEEDED = LABELS[:3]
+COUNTED: dict[str, dict[str, Any]] = {"DS-MLP": {"stage": "align"}}
+"""Settings other than the defaults under which parameters are counted: DS-MLP as it is used in the end."""
+DEFAULT_LABELS = {"AutoInt": "AutoInt+", "AFN": "AFN+"}
+"""System -> label of the overall table for its default form, where that has another name."""
+
+
+def _schema(fields: int, ids: int) -> Schema:
+    """Return a schema with that many fields and table rows; how they are spread does not change a count."""
+    sizes = [ids // fields + (k < ids % fields) for k in range(fields)]
+    return Schema(tuple(Field(f"f{k}") for k in range(fields)), tuple(sizes))
+
+
+def schemas() -> dict[str, Schema]:
+    """Return name -> a schema with a data set's numbers of fields and ids.
+
+    They are those of the preset `bars`; for Criteo_x4 those that the QNN-alpha authors logged.
+    """
+    return {"Frappe_x1": _schema(10, 5399), "MovieLens-100K": _schema(7, 2736), "Criteo_x4": criteo_schema()}
+
+
+@dataclass(frozen=True)
+class Description:
+    """A class's docstring, taken apart. prose: the paragraphs without a label. Absent parts are empty."""
+
+    prose: tuple[str, ...]
+    structure: str
+    parameters: str
+    source: str
+    differences: str
+
+    @property
+    def equations(self) -> list[str]:
+        """The displayed equations, LaTeX without dollar signs."""
+        return re.findall(r"\$\$(.*?)\$\$", "\n\n".join(self.prose), re.DOTALL)
+
+
+def describe(cls: type[nn.Module]) -> Description:
+    """Return the docstring of a class, taken apart."""
+    text = inspect.cleandoc(cls.__doc__ or "")
+    parts = dict.fromkeys(LABELS, "")
+    prose = []
+    for paragraph in filter(None, re.split(r"\n\s*\n", text)):
+        label, colon, rest = paragraph.partition(": ")
+        if colon and label in parts:
+            parts[label] = rest
+        else:
+            prose.append(paragraph)
+    return Description(tuple(prose), *parts.values())
+
+
+def system_of(label: str) -> str:
+    """Return the registered system behind a label of the overall table."""
+    return FRAPPE[label].model if label in FRAPPE else label
+
+
+def family_of(name: str) -> str:
+    """Return the family of a card. Raises `SettingError` for a system that no family lists."""
+    for family, names in FAMILIES.items():
+        if name in names:
+            return family
+    raise unknown("card of the gallery", name, [n for names in FAMILIES.values() for n in names])
+
+
+def card_of(name: str) -> str:
+    """Return the card on which a registered system stands."""
+    return NEURONS if name in FORMATS else name
+
+
+@cache
+def parameters(name: str) -> tuple[int, ...]:
+    """Return a system's parameters with default settings (`COUNTED`) for each of `schemas`.
+
+    Every id adds the same number of them, so two networks with small tables tell the size of one with a large table.
+    """
+
+    def count(fields: int, ids: int) -> int:
+        return build_model(name, _schema(fields, ids), **COUNTED.get(name, {})).num_parameters
+
+    found = []
+    for schema in schemas().values():
+        fields = schema.num_fields
+        small = count(fields, 2 * fields)
+        each = (count(fields, 3 * fields) - small) // fields
+        found.append(small + each * (schema.table_rows - 2 * fields))
+    return tuple(found)
+
+
+@dataclass(frozen=True)
+class Card:
+    """One system. counts: its parameters for each schema. results, steps, latencies: rows of what was measured.
+
+    chapters: those with runs of the system.
+    """
+
+    name: str
+    model: CTRModel
+    counts: tuple[int, ...]
+    results: pd.DataFrame
+    steps: pd.DataFrame
+    latencies: pd.DataFrame
+    chapters: tuple[str, ...]
+
+    @cached_property
+    def description(self) -> Description:
+        """The docstring. Raises `CtrlibError` naming what it lacks."""
+        found = describe(type(self.model))
+        values = dict(zip(LABELS, (found.structure, found.parameters, found.source), strict=False))
+        missing = [label for label in NEEDED if not values[label]] + ([] if found.equations else ["an equation"])
+        if missing:
+            raise CtrlibError(f"The docstring of {type(self.model).__name__} lacks {', '.join(missing)}; see its card.")
+        return found
+
+    @property
+    def parts(self) -> list[type[nn.Module]]:
+        """Classes of ctrlib that the model is made of and that have an equation."""
+        classes = dict.fromkeys(type(module) for module in self.model.modules())
+        own = [cls for cls in classes if cls.__module__.startswith("ctrlib.") and not issubclass(cls, CTRModel)]
+        return [cls for cls in own if describe(cls).equations]
+
+    @property
+    def path(self) -> str:
+        """The file of its class, relative to the repository."""
+        return Path(inspect.getfile(type(self.model))).resolve().relative_to(_package().parent).as_posix()
+
+    @property
+    def label(self) -> str:
+        """Its label in the overall table."""
+        return DEFAULT_LABELS.get(self.name, self.name)
+
+
+def _package() -> Path:
+    return Path(inspect.getfile(CtrlibError)).resolve().parent
+
+
+def results() -> pd.DataFrame:
+    """Return the overall results so far: dataset, label, system, auc, low, high (fractions), seeds, failed."""
+    records = experiment_records(EXPERIMENT)
+    parts = []
+    for dataset in sorted({record["dataset"] for record in records}):
+        cells = cell_table(results_of(experiment_runs(EXPERIMENT, dataset, records))).reset_index()
+        parts.append(cells.assign(dataset=dataset, system=cells["label"].map(system_of)))
+    columns = ["dataset", "label", "system", "test_auc", "test_auc_low", "test_auc_high", "seeds", "failed"]
+    return pd.concat(parts)[columns].reset_index(drop=True) if parts else pd.DataFrame(columns=columns)
+
+
+def steps() -> pd.DataFrame:
+    """Return the measured training steps on Frappe at the overall table's settings, else at those of the benchmark."""
+    found = speed.steps()
+    if found.empty:
+        return pd.DataFrame(columns=["system", "label", "group", "batch", "step", "low", "high"])
+    found = found[found["group"].isin(["overall", "systems"])]
+    return found.assign(system=found["model"], label=found["name"].str.removesuffix(", overall"))
+
+
+def latencies() -> pd.DataFrame:
+    """Return the measured latencies of systems at batches of 4,096 rows."""
+    found = speed.system_latency()
+    if found.empty:
+        return pd.DataFrame(columns=["system", "label", "data", "batch", "threads", "latency", "low", "high"])
+    found = found[found["batch"] == 4096]
+    return found.assign(label=found["system"], system=found["system"].map(system_of))
+
+
+def chapters_of() -> dict[str, tuple[str, ...]]:
+    """Return system -> the chapters whose experiments have completed runs of it."""
+    found: dict[str, dict[str, None]] = {}
+    for record in load_records():
+        if not record["label"].startswith(SEARCH) and record["experiment"] in EXPERIMENTS:
+            chapters = found.setdefault(card_of(record["model"]), {})
+            chapters[EXPERIMENTS[record["experiment"]].chapter] = None
+    return {name: tuple(sorted(chapters)) for name, chapters in found.items()}
+
+
+def cards() -> list[Card]:
+    """Return the cards of all registered systems, family by family."""
+    small = _schema(4, 20)
+    scores, measured, latency, chapters = results(), steps(), latencies(), chapters_of()
+    listed = [name for names in FAMILIES.values() for name in names]
+    forgotten = [name for name in MODELS if card_of(name) not in listed]
+    if forgotten:
+        raise CtrlibError(f"No family of the gallery lists {', '.join(forgotten)}: add it to FAMILIES.")
+    found = []
+    for name in listed:
+        first = next(iter(FORMATS)) if name == NEURONS else name
+        found.append(
+            Card(
+                name,
+                build_model(first, small, **COUNTED.get(name, {})),
+                () if name == NEURONS else parameters(name),
+                _of(scores, name),
+                _of(measured, name),
+                _of(latency, name),
+                chapters.get(name, ()),
+            )
+        )
+    return found
+
+
+def _of(rows: pd.DataFrame, name: str) -> pd.DataFrame:
+    return rows[rows["system"].map(card_of) == name] if len(rows) else rows

@@ -1,0 +1,219 @@
+"""A person's own runs beside the recorded ones: do they agree, and would any verdict change?
+
+A cell is one set of settings on one data set; its folder of records names it. Its recorded seeds give an interval in
+which the mean of as many further seeds as the person made lies with probability 0.95, if scores are normal
+(`stats.prediction_interval`). They often are not: with few seeds, a run that stuck on a plateau makes the interval too
+narrow or too wide. So the number of cells inside is judged by what the same scores would give if a lot decided which of
+a cell's seeds are the person's: that holds for scores of any distribution. Where the person took recorded seeds again,
+the sides share part of their noise, and more cells lie inside.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from ctrlib.errors import RecordError, SettingError
+from ctrlib.lab.claims import evaluate_claims, load_claims
+from ctrlib.lab.experiments import EXPERIMENTS, experiment_runs
+from ctrlib.lab.records import Record, frame, read_record
+from ctrlib.lab.search import SEARCH
+from ctrlib.lab.stats import ALPHA, BOOTSTRAP_SEED, DRAWS, MARGIN, prediction_factor, prediction_interval, summary
+from ctrlib.lab.verify import TOLERANCE
+
+METRICS = {"auc": "test AUC", "logloss": "test logloss"}
+Records = Mapping[str, Record]  # path under the records folder -> record
+
+
+def stored(folder: Path) -> dict[str, Record]:
+    """Return all records below a folder by their paths. Raises `RecordError` for a damaged one."""
+    paths = sorted(folder.glob("*/*/*/seed-*.json"))
+    return {path.relative_to(folder).as_posix(): read_record(path) for path in paths}
+
+
+def compare_cells(own: Records, recorded: Records) -> pd.DataFrame:
+    """Return one row for each metric and cell that both sides completed; searches are left out.
+
+    Columns: metric, experiment, dataset, label, seeds and mean of each side, the interval (low, high) for the person's
+    mean, gap (own - recorded mean) and inside. With a single recorded seed there is no interval, and no row.
+    """
+    ours, theirs = _scores(recorded), _scores(own)
+    rows = []
+    for (cell, metric), values in theirs.items():
+        known = ours.get((cell, metric), {})
+        if len(known) < 2:
+            continue
+        low, high = prediction_interval(known.values(), len(values))
+        mean, before = summary(values.values()).value, summary(known.values()).value
+        experiment, dataset, _ = cell.split("/")
+        label = next(r["label"] for path, r in own.items() if _cell(path) == cell)
+        row = {"metric": metric, "experiment": experiment, "dataset": dataset, "label": label}
+        row |= {"recorded_seeds": len(known), "own_seeds": len(values), "recorded_mean": before, "own_mean": mean}
+        inside = low - TOLERANCE <= mean <= high + TOLERANCE
+        rows.append(row | {"low": low, "high": high, "gap": mean - before, "inside": inside})
+    return pd.DataFrame(rows)
+
+
+def _scores(records: Records) -> dict[tuple[str, str], dict[int, float]]:
+    """Return (cell, metric) -> seed -> score of the completed runs that are no search."""
+    found: dict[tuple[str, str], dict[int, float]] = {}
+    for path, record in records.items():
+        if record["status"] == "completed" and not record["label"].startswith(SEARCH):
+            for metric in METRICS:
+                found.setdefault((_cell(path), metric), {})[record["seed"]] = record["test"][metric]
+    return found
+
+
+def _cell(path: str) -> str:
+    return path.rsplit("/", 1)[0]
+
+
+def repeated(own: Records, recorded: Records) -> tuple[int, int]:
+    """Return how many completed runs both sides made with the same seed, and how many of them score the same."""
+    pairs = [
+        (record["test"], recorded[path]["test"])
+        for path, record in own.items()
+        if path in recorded and {record["status"], recorded[path]["status"]} == {"completed"}
+        if not record["label"].startswith(SEARCH)
+    ]
+    same = [all(abs(a[metric] - b[metric]) <= TOLERANCE for metric in METRICS) for a, b in pairs]
+    return len(pairs), sum(same)
+
+
+def by_lot(own: Records, recorded: Records, draws: int = DRAWS, seed: int = BOOTSTRAP_SEED) -> dict[str, NDArray[Any]]:
+    """Return for each metric how many cells lie inside in each of `draws` lots (K,).
+
+    A lot draws anew, in every cell, which of its scores are the person's.
+    """
+    ours, theirs = _scores(recorded), _scores(own)
+    random = np.random.default_rng(seed)
+    found = {metric: np.zeros(draws, dtype=int) for metric in METRICS}
+    for (cell, metric), values in theirs.items():
+        known = list(ours.get((cell, metric), {}).values())
+        if len(known) < 2:
+            continue
+        both_S = np.array([*known, *values.values()])
+        drawn_KS = random.permuted(np.tile(both_S, (draws, 1)), axis=1)
+        first_KM, rest_KN = drawn_KS[:, : len(known)], drawn_KS[:, len(known) :]
+        half_K = prediction_factor(len(known), len(values)) * first_KM.std(axis=1, ddof=1)
+        found[metric] += np.abs(rest_KN.mean(axis=1) - first_KM.mean(axis=1)) <= half_K + TOLERANCE
+    return found
+
+
+def verdict(own: Records, recorded: Records) -> list[str]:
+    """Return in words whether a person's runs agree with the recorded ones, one line a sentence.
+
+    They "agree" unless fewer than one lot in forty, by AUC or by logloss, leaves so few cells inside (`by_lot`).
+    """
+    table = compare_cells(own, recorded)
+    if table.empty:
+        return ["Nothing to compare: no cell has a run of yours and two recorded seeds."]
+    lots = by_lot(own, recorded)
+    lines, agrees = [], True
+    for metric, rows in table.groupby("metric", sort=False):
+        inside = int(rows["inside"].sum())
+        counts = lots[str(metric)]
+        agrees &= float((counts <= inside).mean()) >= ALPHA / 2
+        low, high = np.quantile(counts, [ALPHA / 2, 1 - ALPHA / 2], method="nearest")
+        lines.append(
+            f"{METRICS[str(metric)]}: {inside} of {_counted(len(rows), 'cell')} lie inside the interval for as many "
+            f"seeds as you made; by chance {low} to {high} would."
+        )
+        lines += [f"  outside: {_gap(row)}" for row in _worst_first(rows[~rows["inside"]])]
+    cells = _counted(int((table["metric"] == "auc").sum()), "cell")
+    first = f"Your runs agree with the recorded ones, as far as {cells} can tell."
+    if not agrees:
+        first = "Your runs DIFFER from the recorded ones: fewer cells lie inside than chance explains."
+        lines.append("Cells share seeds, so a rare seed may carry several outside: more seeds would tell.")
+    again, same = repeated(own, recorded)
+    if again:
+        lines.append(f"{again} of your runs repeat a recorded seed; {same} of them give the same figures.")
+    return [first, *lines]
+
+
+def _worst_first(rows: pd.DataFrame) -> list[Any]:
+    order = (rows["gap"].abs() / (rows["high"] - rows["low"]).clip(lower=TOLERANCE)).sort_values(ascending=False)
+    return list(rows.loc[order.index].itertuples())
+
+
+def _gap(row: Any) -> str:
+    small = "; too small to matter" if row.metric == "auc" and abs(row.gap) <= MARGIN else ""
+    return (
+        f"{row.dataset} {row.label}: yours {row.own_mean:.4f} ({_seeds(row.own_seeds)}), "
+        f"recorded {row.recorded_mean:.4f} ({_seeds(row.recorded_seeds)}), "
+        f"expected {row.low:.4f} to {row.high:.4f}, gap {row.gap:+.4f}{small}"
+    )
+
+
+def _seeds(count: int) -> str:
+    return _counted(count, "seed")
+
+
+def _counted(count: int, what: str) -> str:
+    return f"{count} {what}{'' if count == 1 else 's'}"
+
+
+def changed_claims(experiment: str, own: Records, recorded: Records) -> pd.DataFrame:
+    """Return one row for each claim and data set that both sides judge: id, dataset, before, after, seeds, changed.
+
+    Each side is judged by its own runs alone. Claims about what is measured on trained networks are left out: a
+    person's networks have no such measurements here.
+    """
+    sides = [_judged(experiment, records) for records in (recorded, own)]
+    if any(side.empty for side in sides):
+        return pd.DataFrame(columns=["id", "dataset", "before", "after", "seeds", "changed"])
+    both = sides[0].merge(sides[1], on=["id", "dataset"], suffixes=("_before", "_after"))
+    both = both.rename(columns={"outcome_before": "before", "outcome_after": "after", "seeds_after": "seeds"})
+    return both.assign(changed=both["before"] != both["after"])
+
+
+def _judged(experiment: str, records: Records) -> pd.DataFrame:
+    """Return id, dataset, outcome and seeds of the claims that these records can judge."""
+    wanted = {experiment, *EXPERIMENTS[experiment].shares}
+    used = [
+        record
+        for record in records.values()
+        if record["experiment"] == experiment
+        or (record["experiment"] in wanted and not record["label"].startswith(SEARCH))
+    ]
+    if not used:
+        return pd.DataFrame()
+    plain = set(frame(used).columns)
+    claims = [claim for claim in load_claims() if claim.experiment == experiment and claim.metric in plain]
+    found = []
+    for dataset in sorted({record["dataset"] for record in used}) if claims else []:
+        try:
+            runs = experiment_runs(experiment, dataset, used)
+            if not runs.empty:
+                found.append(evaluate_claims(runs, experiment, dataset, claims).assign(dataset=dataset))
+        except (RecordError, SettingError):
+            continue  # this side lacks a search, or holds one label with several settings
+    if not found:
+        return pd.DataFrame()
+    rows = pd.concat(found)
+    return rows.loc[rows["outcome"] != "not measured", ["id", "dataset", "outcome", "seeds"]]
+
+
+def told_claims(experiment: str, own: Records, recorded: Records, *, joined: bool = False) -> list[str]:
+    """Return in words which verdicts a person's runs change, one line each after the count.
+
+    joined: `own` holds the recorded runs too.
+    """
+    table = changed_claims(experiment, own, recorded)
+    side = "your runs among the recorded ones" if joined else "your runs alone"
+    if table.empty:
+        return [f"No claim can be judged by {side}."]
+    other = table[table["changed"]]
+    first = f"Claims: {len(table) - len(other)} of {len(table)} verdicts are the same with {side}."
+    return [
+        first,
+        *(
+            f"  {r.id} on {r.dataset}: {r.before} -> {r.after} ({_seeds(int(str(r.seeds)))})"
+            for r in other.itertuples()
+        ),
+    ]

@@ -1,0 +1,98 @@
+"""`ctrlib run`: execute a chapter, tell what was run, and judge the new runs by the recorded ones."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from ctrlib.book import execute
+from ctrlib.errors import SettingError
+from ctrlib.lab.experiments import EXPERIMENTS, experiment_named
+from ctrlib.lab.rerun import Records, stored, told_claims, verdict
+from ctrlib.lab.search import SEARCH
+from ctrlib.paths import records_dir, root
+
+OWN = Path("build") / "rerun"  # below the root, unless a person names another folder
+
+
+def rerun(name: str, profile: str, device: str, own: Path | None = None) -> int:
+    """Execute the chapter of an experiment and print a summary and a verdict; return the exit code.
+
+    The profile "paper" runs the full grid. Without `own` the runs that are missing join the recorded ones. With it all
+    runs are made anew in that folder, but for the searches: their records are copied, so that both sides have the same
+    settings. A repeated start goes on. Raises `SettingError` for an unknown chapter, and for `own` where a chapter or a
+    profile leaves no records; `CtrlibError` when a cell fails, after the summary.
+    """
+    experiment = experiment_named(name)
+    about = EXPERIMENTS[experiment]
+    if own is not None and (profile != "paper" or not about.recorded):
+        what = f"The chapter of {experiment}" if not about.recorded else f"The profile {profile}"
+        raise SettingError(f"{what} leaves no run records, so leave --records out.")
+    recorded = stored(records_dir())
+    folder = own or records_dir()
+    if own is not None:
+        copy_searches(records_dir(), own)
+    before = stored(folder) if own is not None else recorded
+    start = time.monotonic()
+    try:
+        with _records_in(folder):
+            execute(about.chapter, {"profile": profile, "device": device}, own)
+    finally:
+        after = stored(folder)
+        print("\n".join(_summary(before, after, time.monotonic() - start, folder)), flush=True)
+    judged = after if own is not None else {path: after[path] for path in after.keys() - before.keys()}
+    if about.recorded and profile == "paper":
+        print("\n".join(_verdict(experiment, judged, recorded, own is not None)), flush=True)
+    return 0
+
+
+def copy_searches(source: Path, target: Path) -> None:
+    """Copy the records of all searches that `target` lacks. Raises `SettingError` where both are one folder."""
+    if source.resolve() == target.resolve():
+        raise SettingError(
+            f"{target} holds the recorded runs. Name another folder, or leave --records out to join them."
+        )
+    for path in source.glob(f"*/*/{SEARCH.replace(':', '-')}*/seed-*.json"):
+        copy = target / path.relative_to(source)
+        if not copy.exists():
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(path, copy)
+
+
+@contextmanager
+def _records_in(folder: Path) -> Iterator[None]:
+    """Have the chapter's kernel read and write its records in `folder`."""
+    before = os.environ.get("CTRLIB_RECORDS")
+    os.environ["CTRLIB_RECORDS"] = str(folder.resolve())
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["CTRLIB_RECORDS"]
+        else:
+            os.environ["CTRLIB_RECORDS"] = before
+
+
+def _summary(before: Records, after: Records, seconds: float, folder: Path) -> list[str]:
+    made = [record for path, record in after.items() if path not in before]
+    failed = sum(record["status"] == "failed" for record in made)
+    shown = folder.resolve()
+    place = shown.relative_to(root().resolve()) if shown.is_relative_to(root().resolve()) else shown
+    return [
+        f"Runs made: {len(made)}, failed: {failed}, recorded before and not run again: {len(before)}, "
+        f"minutes: {seconds / 60:.1f}",
+        f"Records: {place}",
+    ]
+
+
+def _verdict(experiment: str, own: Records, recorded: Records, anew: bool) -> list[str]:
+    if not own:
+        return ["No run was missing. To make all of them anew and compare: add --records."]
+    lines = verdict(own, recorded)
+    if anew:
+        return lines + told_claims(experiment, own, recorded)
+    return lines + told_claims(experiment, {**recorded, **own}, recorded, joined=True)

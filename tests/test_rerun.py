@@ -1,0 +1,226 @@
+"""A person's own runs beside the recorded ones: intervals, verdicts in words, and the command that makes them."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from test_book import HEADER
+
+from ctrlib import rerun as command
+from ctrlib.cli import main
+from ctrlib.errors import CtrlibError, SettingError
+from ctrlib.lab import rerun, stats
+from ctrlib.lab.claims import load_claims
+from ctrlib.lab.experiments import experiment_named
+from ctrlib.lab.records import write_record
+
+ROOT = Path(__file__).resolve().parent.parent
+
+# ---- statistics ------------------------------------------------------------------------------------------
+
+
+def test_prediction_interval_covers_95_percent_of_further_means() -> None:
+    rng = np.random.default_rng(0)
+    for recorded, own in ((3, 3), (5, 1), (10, 4)):
+        draws = rng.normal(0.8, 0.01, (4000, recorded + own))
+        hits = []
+        for row in draws:
+            low, high = stats.prediction_interval(row[:recorded], own)
+            hits.append(low <= row[recorded:].mean() <= high)
+        assert np.mean(hits) == pytest.approx(0.95, abs=0.012)
+
+
+def test_prediction_interval_by_hand_and_at_its_ends() -> None:
+    low, high = stats.prediction_interval([1.0, 2.0, 3.0], 3)
+    assert (low, high) == pytest.approx((2 - 4.302653 * (2 / 3) ** 0.5, 2 + 4.302653 * (2 / 3) ** 0.5))
+    assert np.isnan(stats.prediction_interval([1.0], 3)).all()
+    with pytest.raises(SettingError, match="at least one"):
+        stats.prediction_interval([1.0, 2.0], 0)
+
+
+def record(label: str, seed: int, auc: float, **values: Any) -> tuple[str, dict[str, Any]]:
+    keys = {"experiment": "activation", "dataset": "ml-100k", "fingerprint": "f", "model": "T9", "label": label}
+    keys |= {"settings": {}, "protocol": {"embedding_regularizer": 0.1}, "seed": seed, "status": "completed"}
+    keys |= {"valid": {"auc": auc, "logloss": 1 - auc}, "test": {"auc": auc, "logloss": 1 - auc}} | values
+    return f"{keys['experiment']}/{keys['dataset']}/{label.replace(':', '-')}-1/seed-{seed}.json", keys
+
+
+def runs(cells: int, seeds: range, shift: float = 0.0, draw: int = 0) -> dict[str, dict[str, Any]]:
+    rng = np.random.default_rng(draw)
+    values = 0.8 + 0.002 * rng.standard_normal((cells, 20)) + shift
+    return dict(record(f"c{cell}", seed, values[cell, seed]) for cell in range(cells) for seed in seeds)
+
+
+def test_cells_are_compared_where_both_sides_have_them() -> None:
+    recorded = dict(record("a", s, auc) for s, auc in enumerate([0.80, 0.81, 0.82])) | dict([record("b", 1, 0.8)])
+    own = dict([record("a", 7, 0.813), record("a", 8, 0.817), record("b", 1, 0.8), record("c", 1, 0.9)])
+    own |= dict([record("search:a", 0, 0.1), record("a", 9, 0.1, status="failed")])
+    table = rerun.compare_cells(own, recorded)
+    assert table["label"].tolist() == ["a", "a"] and table["metric"].tolist() == ["auc", "logloss"]
+    row = table.iloc[0]
+    assert (row["recorded_seeds"], row["own_seeds"]) == (3, 2)
+    assert row["gap"] == pytest.approx(0.005) and row["inside"]
+    assert (row["low"], row["high"]) == pytest.approx(stats.prediction_interval([0.80, 0.81, 0.82], 2))
+    moved = dict(record("a", s, 0.9) for s in (7, 8))
+    assert not rerun.compare_cells(moved, recorded)["inside"].any()
+
+
+def test_runs_of_the_same_kind_agree_and_shifted_ones_differ() -> None:
+    recorded = runs(40, range(5))
+    words = rerun.verdict(runs(40, range(5, 8), draw=1), recorded)
+    assert words[0] == "Your runs agree with the recorded ones, as far as 40 cells can tell."
+    assert " of 40 cells lie inside" in words[1] and "by chance 3" in words[1]
+    words = rerun.verdict(runs(40, range(5, 8), shift=0.01, draw=1), recorded)
+    assert "DIFFER" in words[0] and any("outside: ml-100k c" in line and "gap +0.0" in line for line in words)
+
+
+def test_the_same_seeds_again_are_counted() -> None:
+    recorded = runs(3, range(5))
+    path = next(iter(recorded))
+    own = recorded | {path: recorded[path] | {"test": {"auc": 0.8001, "logloss": 0.3}}}
+    assert rerun.repeated(own, recorded) == (15, 14)
+    assert any("15 of your runs repeat a recorded seed; 14" in line for line in rerun.verdict(own, recorded))
+
+
+def test_nothing_in_common_is_said() -> None:
+    assert "Nothing to compare" in rerun.verdict(runs(1, range(1)), {})[0]
+    assert "No claim can be judged" in rerun.told_claims("activation", {}, runs(2, range(5)))[0]
+
+
+def test_a_claim_whose_verdict_changes_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    claim = next(c for c in load_claims() if c.id == "mlp-collapses")
+    monkeypatch.setattr(rerun, "load_claims", lambda: [claim])
+    left, right = claim.ours().pairs[0]
+
+    def side(gain: float) -> dict[str, Any]:
+        values = {left: 0.8 + gain, right: 0.8}
+        made = dict(
+            record(label, s, auc + 0.001 * s + 0.0002 * (s % 2) * (label == left))
+            for label, auc in values.items()
+            for s in range(5)
+        )
+        return made | dict([record("search:T9.none", 0, 0.8)])
+
+    table = rerun.changed_claims("activation", side(0.02), side(-0.02))
+    assert table["changed"].tolist() == [True] and table["seeds"].tolist() == [5]
+    told = rerun.told_claims("activation", side(0.02), side(-0.02))
+    assert "0 of 1 verdicts are the same" in told[0] and "mlp-collapses on ml-100k:" in told[1] and "->" in told[1]
+    assert len(rerun.told_claims("activation", side(0.02), side(0.021))) == 1
+
+
+def test_runs_that_stick_on_a_plateau_raise_no_alarm() -> None:
+    """One run of five is far below: with three recorded seeds the normal interval misses many cells, by lot too."""
+    alarms = 0
+    for draw in range(20):
+        rng = np.random.default_rng(draw)
+        scores = 0.8 + 0.001 * rng.standard_normal((30, 5)) - 0.05 * (rng.random((30, 5)) < 0.2)
+        both = {seed: dict(record(f"c{c}", seed, scores[c, seed]) for c in range(30)) for seed in range(5)}
+        recorded, own = both[0] | both[1] | both[2], both[3] | both[4]
+        alarms += "DIFFER" in rerun.verdict(own, recorded)[0]
+    assert alarms <= 3  # one in twenty is meant
+
+
+# ---- the command -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["qnn-alpha", "05_qnn_alpha", "chapters/05_qnn_alpha.py", "05", "5"])
+def test_a_chapter_has_several_names(name: str) -> None:
+    assert experiment_named(name) == "qnn-alpha"
+
+
+def test_unknown_chapters_are_refused() -> None:
+    for name in ("0", "17", "qnn-alph", ""):
+        with pytest.raises(SettingError, match="Unknown experiment"):
+            experiment_named(name)
+
+
+GRID = """
+# %% [markdown]
+# # Tiny
+
+# %% tags=["parameters"]
+profile = "quick"
+device = "cpu"
+
+# %%
+from ctrlib import Grid, Protocol, run_grid
+import ctrlib.lab.runner as runner
+import torch
+from ctrlib.data import CTRDataset, Field, Schema, Split
+
+def split(rows):
+    ids = torch.stack([torch.randint(1, 5, (rows,)), torch.randint(6, 9, (rows,))], dim=1).to(torch.int32)
+    return Split(ids, ((ids[:, 0] + ids[:, 1]) % 2).float())
+
+torch.manual_seed(0)
+data = CTRDataset("tiny", Schema((Field("a"), Field("b")), (5, 5)), split(200), split(100), split(100), "0" * 16, {})
+runner.dataset = lambda name, *others: data
+protocol = Protocol(batch_size=100, max_epochs=1, embedding_dim=4)
+grid = Grid("activation").add("ml-100k", {"T9.none": ("T9", {})}, protocol, SEEDS)
+found = run_grid(grid, device=device, jobs=1)
+BROKEN
+"""
+
+
+def chapter(root: Path, seeds: str, broken: str = "") -> None:
+    (root / "chapters").mkdir(exist_ok=True)
+    (root / "book").mkdir(exist_ok=True)
+    (root / "data").mkdir(exist_ok=True)
+    shutil.copy(ROOT / "data" / "claims.toml", root / "data")
+    text = HEADER + GRID.replace("SEEDS", seeds).replace("BROKEN", broken)
+    (root / "chapters" / "01_activation.py").write_text(text)
+
+
+def test_joining_makes_what_is_missing_and_own_records_make_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("CTRLIB_ROOT", str(tmp_path))
+    stored = tmp_path / "records"
+    chapter(tmp_path, "[1, 2, 3]")
+    assert main(["run", "1"]) == 0
+    out = capsys.readouterr().out
+    assert "Runs made: 3, failed: 0, recorded before and not run again: 0," in out and "Records: records" in out
+    assert "Nothing to compare" in out
+
+    chapter(tmp_path, "[1, 2, 3, 4]")
+    assert main(["run", "01_activation"]) == 0
+    out = capsys.readouterr().out
+    assert (
+        "Runs made: 1, failed: 0, recorded before and not run again: 3," in out
+        and " of 1 cell lie inside the interval for as many" in out
+    )
+    assert main(["run", "activation"]) == 0
+    assert "No run was missing" in capsys.readouterr().out
+
+    path, search = record("search:T9", 0, 0.8)
+    write_record(stored / path, search)
+    before = {file: file.read_bytes() for file in stored.rglob("*.json")}
+    own = tmp_path / "mine"
+    assert main(["run", "1", "--records", str(own)]) == 0
+    out = capsys.readouterr().out
+    assert "Runs made: 4," in out and "4 of your runs repeat a recorded seed; 4 of them give the same" in out
+    assert "Your runs agree" in out
+    assert {file: file.read_bytes() for file in stored.rglob("*.json")} == before, "the recorded runs are left alone"
+    assert (own / path).exists() and len(list(own.glob("*/*/T9.none*/seed-*.json"))) == 4
+    assert (own / "executed" / "paper" / "01_activation.ipynb").exists()
+    assert main(["run", "1", "--records", str(stored)]) == 1
+    assert "holds the recorded runs" in capsys.readouterr().err
+
+
+def test_a_chapter_that_fails_still_tells_what_was_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("CTRLIB_ROOT", str(tmp_path))
+    chapter(tmp_path, "[1]", broken="1 / 0")
+    with pytest.raises(CtrlibError, match="ZeroDivisionError"):
+        command.rerun("1", "paper", "cpu")
+    assert "Runs made: 1," in capsys.readouterr().out
+
+
+def test_frames_of_no_runs_are_empty() -> None:
+    assert rerun.compare_cells({}, {}).empty and isinstance(rerun.changed_claims("activation", {}, {}), pd.DataFrame)
