@@ -61,7 +61,6 @@ from ctrlib.lab.fidelity import (
     on_vectors,
     over_seeds,
     scores,
-    second_derivatives,
     second_differences,
     slopes,
     stored_study,
@@ -69,6 +68,7 @@ from ctrlib.lab.fidelity import (
     study_runs,
     train_cell,
 )
+from ctrlib.lab.interactions import second_derivatives
 from ctrlib.lab.streams import measure_runs
 
 # %% [markdown]

@@ -38,7 +38,6 @@ from ctrlib.lab.fidelity import (
     on_vectors,
     over_seeds,
     scores,
-    second_derivatives,
     second_differences,
     slopes,
     stored_study,
@@ -47,6 +46,7 @@ from ctrlib.lab.fidelity import (
     train_cell,
     truth,
 )
+from ctrlib.lab.interactions import second_derivatives
 from ctrlib.lab.run import Run
 from ctrlib.models import CTRModel, build_model
 from ctrlib.train import Protocol

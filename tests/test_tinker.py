@@ -284,8 +284,6 @@ def test_colabs_cell_installs_ctrlib_and_runs_the_notebook(
     assert {name: after[name] for name in before} == before
     extras = {colab.name_of(one) for one in colab.read_settings(ROOT)["optional-dependencies"][colab.EXTRA]}
     assert set(after) - set(before) <= extras | {"ctrlib", "narwhals"}  # plotly needs narwhals
-    if os.getloadavg()[0] <= (os.cpu_count() or 1):  # a busy computer says nothing about Colab's
-        assert float(ready.split(" after ")[1].split()[0]) < 60
 
 
 # ---- the chapter -----------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-r"""How faithfully a student copies its teacher: a study whose truth is known, second derivatives, maps over seeds.
+r"""How faithfully a student copies its teacher: a study whose truth is known, and maps over seeds.
 
 The polynomial study (DS-MLP paper, 4.3.3 and Figure 3). Three categorical fields; the truth is a GDCN with random
 weights, the labels are clicks drawn from its probability. All combinations of the three fields are scored, so an error
@@ -330,43 +330,7 @@ def slopes(runs: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-# --- Eq. 12 ------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class SecondDerivatives:
-    """mean: (F, F) mean absolute mixed derivative of pairs of fields, zero diagonal. zero: share that is exactly 0."""
-
-    mean: Tensor
-    zero: float
-
-
-def second_derivatives(outputs: Callable[[Tensor], Tensor], e_BFD: Tensor, step: float = 1e-8) -> SecondDerivatives:
-    """Measure Eq. 12 by autograd: how the gradient changes when one coordinate of an embedding moves by `step`.
-
-    outputs: field vectors (B, F, D) -> values (B,), both in float64. A difference of exact gradients: the gradient of a
-    ReLU network's gradient is 0 by construction and would show nothing. The step is small, since a ReLU that switches
-    within it counts as a jump divided by the step.
-    """
-    base = e_BFD.detach()
-    fields, width = base.shape[1:]
-    total, zeros = base.new_zeros(fields, fields), 0
-    for i in range(fields):
-        others = [j for j in range(fields) if j != i]
-        for k in range(width):
-            moved = torch.zeros_like(base)
-            moved[:, i, k] = step / 2
-            change = (_gradient(outputs, base + moved) - _gradient(outputs, base - moved)) / step
-            total[i] += change.abs().mean(dim=(0, 2))
-            zeros += int((change[:, others] == 0).sum())
-    mean = total / width
-    mean.fill_diagonal_(0.0)
-    return SecondDerivatives(mean, zeros / (base.numel() * width * (fields - 1)))
-
-
-def _gradient(outputs: Callable[[Tensor], Tensor], e_BFD: Tensor) -> Tensor:
-    e_BFD = e_BFD.requires_grad_()
-    return torch.autograd.grad(outputs(e_BFD).sum(), e_BFD)[0]
+# --- interaction in the study's networks --------------------------------------------------------------------
 
 
 def on_vectors(model: CTRModel) -> tuple[Callable[[Tensor], Tensor], Tensor]:

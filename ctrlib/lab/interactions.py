@@ -7,12 +7,13 @@ exists:
 $$I_{ij}(f) = \mathbb E\big|f(a, b) - f(a', b) - f(a, b') + f(a', b')\big|$$
 
 with $a, a'$ two values of field $i$ and $b, b'$ two of field $j$, the other fields held. It is 0 for every sum of
-functions of single fields.
+functions of single fields. `second_derivatives` measures Eq. 12 itself.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from itertools import combinations
 
 import torch
@@ -59,3 +60,39 @@ def likeness(a_FF: Tensor, b_FF: Tensor) -> float:
     above = torch.triu_indices(a_FF.shape[0], a_FF.shape[1], offset=1)
     values = torch.stack([a_FF[above[0], above[1]], b_FF[above[0], above[1]]])
     return float(torch.corrcoef(values)[0, 1])
+
+
+@dataclass(frozen=True)
+class SecondDerivatives:
+    """mean: (F, F) mean absolute mixed derivative of pairs of fields, zero diagonal. zero: share that is exactly 0."""
+
+    mean: Tensor
+    zero: float
+
+
+def second_derivatives(outputs: Callable[[Tensor], Tensor], e_BFD: Tensor, step: float = 1e-8) -> SecondDerivatives:
+    """Measure Eq. 12 by autograd: how the gradient changes when one coordinate of an embedding moves by `step`.
+
+    outputs: field vectors (B, F, D) -> values (B,), both in float64. A difference of exact gradients: the gradient of a
+    ReLU network's gradient is 0 by construction and would show nothing. The step is small, since a ReLU that switches
+    within it counts as a jump divided by the step.
+    """
+    base = e_BFD.detach()
+    fields, width = base.shape[1:]
+    total, zeros = base.new_zeros(fields, fields), 0
+    for i in range(fields):
+        others = [j for j in range(fields) if j != i]
+        for k in range(width):
+            moved = torch.zeros_like(base)
+            moved[:, i, k] = step / 2
+            change = (_gradient(outputs, base + moved) - _gradient(outputs, base - moved)) / step
+            total[i] += change.abs().mean(dim=(0, 2))
+            zeros += int((change[:, others] == 0).sum())
+    mean = total / width
+    mean.fill_diagonal_(0.0)
+    return SecondDerivatives(mean, zeros / (base.numel() * width * (fields - 1)))
+
+
+def _gradient(outputs: Callable[[Tensor], Tensor], e_BFD: Tensor) -> Tensor:
+    e_BFD = e_BFD.requires_grad_()
+    return torch.autograd.grad(outputs(e_BFD).sum(), e_BFD)[0]
