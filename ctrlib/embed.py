@@ -1,11 +1,12 @@
-"""How a figure gets into a page: data beside the page, words for those who do not see it, a picture without scripts.
+"""How a figure gets into a page: data and a picture beside the page, words for those who do not see it.
 
 What plotly wrote into an executed page becomes files that bear the same name, a hash of the figure:
 
     NAME.js    what figures.js draws; it is loaded when the figure comes near the screen. A script, because a page
                that was opened from a disk may not read other files.
     NAME.csv   the numbers drawn
-    NAME.svg   the figure as it first appears, for readers without scripts (`ctrlib.pictures`)
+    NAME.svg   the figure as it first appears: shown until it is drawn, and to readers without scripts
+               (`ctrlib.pictures`)
 
 Numbers are rounded to seven significant digits in these files, which no screen can show. The notebook keeps all digits.
 """
@@ -55,16 +56,18 @@ class Shelf:
         (self.folder / f"{name}.js").write_text(script, encoding="utf-8")
         words = html.escape(describe(shown, caption), quote=True)
         height = shown.get("layout", {}).get("height", HEIGHT)
-        instead = f"<p>{words}</p>"
+        before = picture = ""
         if name in self.pictures:
-            instead = f'<img src="{self.address}/{name}.svg" alt="{words}">'
+            picture = f'<img src="{self.address}/{name}.svg" alt="" loading="lazy">'
+        else:
+            before = f"<noscript><p>{words}</p></noscript>"
         link = ""
         if numbers := as_csv(shown):
             (self.folder / f"{name}.csv").write_text(numbers, encoding="utf-8")
             link = f'<a href="{self.address}/{name}.csv" download>Numbers of this figure (CSV)</a>'
         return (
-            f'<div class="ctr-figure" data-figure="{name}"><noscript>{instead}</noscript>'
-            f'<div class="ctr-plot" role="img" aria-label="{words}" style="height:{height}px"></div>'
+            f'<div class="ctr-figure" data-figure="{name}">{before}'
+            f'<div class="ctr-plot" role="img" aria-label="{words}" style="height:{height}px">{picture}</div>'
             f'<p class="ctr-data">{link}</p></div>'
         )
 

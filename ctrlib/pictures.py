@@ -1,6 +1,7 @@
-"""Pictures of figures for readers without scripts, drawn by plotly in the Chromium of this computer.
+"""Pictures of figures, drawn by plotly in the Chromium of this computer.
 
-They need Chromium and the package playwright. Without them a page gives the figure's description in words instead.
+A page shows them until its figures are drawn, and to readers without scripts. They need Chromium and the package
+playwright. Without them a place stays empty until its figure is drawn, or has the figure's description in words.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ def draw(figures: Mapping[str, Any], folder: Path, plotly: Path) -> frozenset[st
     if waiting:
         path = find_browser()
         if path is None or find_spec("playwright") is None:
-            print("No Chromium or no playwright: without scripts, figures are described in words only.", flush=True)
+            print("No Chromium or no playwright: pages have no pictures of their figures.", flush=True)
         else:
             with ThreadPoolExecutor(1) as own:  # playwright refuses a thread in which an event loop runs
                 own.submit(_draw, waiting, folder, plotly, path).result()
@@ -69,4 +70,4 @@ def _draw(figures: Mapping[str, Any], folder: Path, plotly: Path, browser: str) 
                 part.replace(folder / f"{name}.svg")
             running.close()
     except Error as error:
-        print(f"Some figures have no picture for readers without scripts: {error.message}", flush=True)
+        print(f"Some figures have no picture: {error.message}", flush=True)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import browser
 import pytest
-from playwright.sync_api import Browser, Page
+from playwright.sync_api import Browser, Page, Route
 from test_book import HEADER, ROOT, checkout
 
 from ctrlib import book
@@ -145,14 +145,33 @@ def test_without_scripts_a_picture_stands_in(chromium: Browser, tiny: Path) -> N
     context = chromium.new_context(java_script_enabled=False)
     opened = context.new_page()
     opened.goto((tiny / "chapters" / "01_tiny.html").as_uri())
-    pictures = opened.locator(".ctr-figure img")
+    assert opened.locator(".ctr-plot[role=img]").count() == 3
+    look_at_pictures(opened)
+    context.close()
+
+
+def look_at_pictures(opened: Page) -> None:
+    pictures = opened.locator(".ctr-plot img")
     assert pictures.count() == 3
     for picture in pictures.all():
         picture.scroll_into_view_if_needed()
         assert (picture.bounding_box() or {"height": 0})["height"] > 100
-        assert picture.get_attribute("alt")
-    assert not opened.locator(".ctr-plot").first.is_visible()
-    context.close()
+        opened.wait_for_function("picture => picture.naturalWidth > 100", arg=picture.element_handle())
+
+
+def test_a_picture_stands_in_until_the_figure_is_drawn(chromium: Browser, tiny: Path) -> None:
+    opened = chromium.new_page()
+    held: list[Route] = []
+    opened.route("**/plotly.min.js*", lambda route: held.append(route))  # the library arrives when we say so
+    opened.goto((tiny / "chapters" / "01_tiny.html").as_uri(), wait_until="domcontentloaded")
+    look_at_pictures(opened)
+    for route in held:
+        route.continue_()
+    for place in range(3):
+        opened.locator(".ctr-figure").nth(place).scroll_into_view_if_needed()
+        opened.wait_for_selector(f":nth-match(.ctr-figure, {place + 1})[data-drawn=yes]")
+    assert opened.locator(".ctr-plot img").count() == 0
+    opened.close()
 
 
 def test_the_numbers_of_a_figure_are_a_file(page: Page, tiny: Path) -> None:

@@ -1,5 +1,5 @@
-// Draws <div class="ctr-figure" data-figure="NAME"><div class="ctr-plot"></div></div>.
-// plotly lies beside this file, and the figure's data, layout and frames in figures/NAME.js. Both are fetched when the
+// Draws <div class="ctr-figure" data-figure="NAME"><div class="ctr-plot"><img></div></div>, where the picture of the
+// figure stands until it is drawn, since plotly takes seconds to start. plotly lies beside this file, and the figure's data, layout and frames in figures/NAME.js. Both are fetched when the
 // figure comes near the screen. Its title becomes text of the page, its sliders and menus become controls of the browser,
 // which a keyboard reaches. When the reader changes between light and dark, drawn figures change their colours.
 (() => {
@@ -171,6 +171,7 @@
     await Promise.all([load("plotly.min.js"), load(`figures/${name}.js`)]);
     const { data, layout: { title, sliders, updatemenus, ...layout }, frames, config } = window.ctrFigures[name];
     const plot = box.querySelector(".ctr-plot");
+    const picture = plot.querySelector("img");
     addTitle(plot, title);
     addControls(box, plot, { sliders, updatemenus });
     const { l = 60, r = 20, t = 64, b = 50 } = { ...layout.template?.layout?.margin, ...layout.margin };
@@ -182,6 +183,7 @@
     for (const [key, value] of Object.entries(themeUpdate(layout))) set(layout, key, value);
     const own = { responsive: true, displaylogo: false, modeBarButtons: [BUTTONS], ...config };
     await Plotly.newPlot(plot, { data, layout, frames, config: own });
+    picture?.remove();
     tellColours(box);
     box.dataset.drawn = "yes";
   }
