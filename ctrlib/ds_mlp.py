@@ -196,7 +196,9 @@ class DSMLP(CTRModel):
         super().__init__(schema, settings)
         s = settings
         tables = 0 if s.shared_table else s.parallels
-        self.parallel_embeddings = nn.ModuleList(FieldEmbedding(schema, s.embedding_dim) for _ in range(tables))
+        self.parallel_embeddings = nn.ModuleList(
+            FieldEmbedding(schema, s.embedding_dim, s.embedding_std) for _ in range(tables)
+        )
         self.main = None if s.main == "teacher" else Stream(self.width, s.hidden_units, s)
         self.parallels = nn.ModuleList(Stream(self.width, s.parallel_units, s) for _ in range(s.parallels))
         reset_linear_maps(self)

@@ -11,7 +11,7 @@ from ctrlib.data import Field, Schema
 from ctrlib.errors import SettingError
 from ctrlib.layers import Dropout, FieldEmbedding, activation, add_product
 from ctrlib.losses import consistency, mean_probability_bce, self_ensemble_loss
-from ctrlib.models import build_model
+from ctrlib.models import MODELS, build_model
 
 
 def masks(rate: float, draws: int, shape: tuple[int, ...]) -> torch.Tensor:
@@ -79,6 +79,24 @@ def test_initial_values() -> None:
     weight = model.layers[0].W.weight  # type: ignore[union-attr, index]
     assert abs(weight.std().item() / math.sqrt(2 / (32 + 32)) - 1) < 0.1
     assert torch.count_nonzero(model.head.bias) == 0  # type: ignore[arg-type, union-attr]
+
+
+@pytest.mark.parametrize("name", sorted(MODELS))
+def test_embedding_std_scales_every_table_but_the_first_order(name: str) -> None:
+    schema = Schema((Field("a"), Field("b")), (30, 20))
+    usual, wide = (build_model(name, schema, seed=3, **change) for change in ({}, {"embedding_std": 1e-2}))
+    theirs = dict(wide.named_modules())
+    for path, table in usual.named_modules():
+        if isinstance(table, FieldEmbedding) and not path.startswith("teacher"):  # a teacher has settings of its own
+            times = 1 if path.endswith("first_order.embedding") else 100
+            torch.testing.assert_close(theirs[path].weight, times * table.weight)
+
+
+def test_embedding_std_is_above_zero() -> None:
+    schema = Schema((Field("a"),), (30,))
+    for std in (0.0, -1.0, math.nan):
+        with pytest.raises(SettingError, match="embedding_std"):
+            build_model("T9", schema, embedding_std=std)
 
 
 def test_two_models_of_one_seed_share_the_embedding() -> None:

@@ -12,21 +12,25 @@ from torch import Tensor, nn
 
 from ctrlib.data.schema import Schema
 
-INITIAL_STD = 1e-4
+INITIAL_STD = 1e-4  # the training protocol's
 
 
 class FieldEmbedding(nn.Module):
-    """Look up ids (B, C) in a table (V, D) and return one vector for each field, (B, F, D)."""
+    """Look up ids (B, C) in a table (V, D) and return one vector for each field, (B, F, D).
 
-    def __init__(self, schema: Schema, embedding_dim: int) -> None:
+    std: standard deviation of the values that `reset` draws.
+    """
+
+    def __init__(self, schema: Schema, embedding_dim: int, std: float = INITIAL_STD) -> None:
         super().__init__()
         self.schema = schema
+        self.std = std
         self.weight = nn.Parameter(torch.zeros(schema.table_rows, embedding_dim))
 
     def reset(self, generator: torch.Generator | None = None) -> None:
-        """Draw normal values with standard deviation 1e-4; padding rows are zero (training protocol)."""
+        """Draw normal values about zero; padding rows are zero."""
         with torch.no_grad():
-            self.weight.normal_(0.0, INITIAL_STD, generator=generator)
+            self.weight.normal_(0.0, self.std, generator=generator)
             self.weight[list(self.schema.offsets)] = 0.0
 
     def forward(self, ids: Tensor) -> Tensor:

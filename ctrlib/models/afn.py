@@ -101,7 +101,7 @@ class AFN(CTRModel):
         self.neuron_mlp = settings.neuron_mlp(settings.neurons * settings.embedding_dim)
         self.second_embedding, self.mlp, self.mix = None, None, None
         if settings.hidden_units:
-            self.second_embedding = FieldEmbedding(schema, settings.embedding_dim)
+            self.second_embedding = FieldEmbedding(schema, settings.embedding_dim, settings.embedding_std)
             self.second_embedding.reset()  # from the seed of the weights
             self.mlp = settings.mlp(self.width, head=True)
             self.mix = nn.Linear(2, 1)

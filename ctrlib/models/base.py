@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -14,6 +15,7 @@ from ctrlib import seeds
 from ctrlib.data.schema import Schema
 from ctrlib.errors import SettingError, unknown
 from ctrlib.layers import FieldEmbedding, FirstOrder
+from ctrlib.layers.embedding import INITIAL_STD
 from ctrlib.losses import LOSSES, STATE_LOSSES
 
 S = TypeVar("S", bound="ModelSettings")
@@ -23,20 +25,24 @@ S = TypeVar("S", bound="ModelSettings")
 class ModelSettings:
     """Settings that every model takes.
 
-    embedding_dim: D. dropout: rate in [0, 1). loss: a name in `ctrlib.losses`. passes: forward passes
-    over one batch in training, K; more than one makes sense for a loss that compares passes.
+    embedding_dim: D. embedding_std: standard deviation of the initial embeddings. dropout: rate in [0, 1). loss: a name
+    in `ctrlib.losses`. passes: forward passes over one batch in training, K; more than one makes sense for a loss that
+    compares passes.
     """
 
     embedding_dim: int = 16
     dropout: float = 0.1
     loss: str = "bce"
     passes: int = 1
+    embedding_std: float = INITIAL_STD
 
     def __post_init__(self) -> None:
         if self.loss not in {**LOSSES, **STATE_LOSSES}:
             raise unknown("loss", self.loss, [*LOSSES, *STATE_LOSSES])
         if self.embedding_dim < 1 or self.passes < 1:
             raise SettingError("embedding_dim and passes must be at least 1.")
+        if not 0 < self.embedding_std < math.inf:
+            raise SettingError(f"embedding_std must be a number above 0, not {self.embedding_std!r}.")
         if self.loss != "bce" and self.passes < 2:
             raise SettingError(f"Loss '{self.loss}' compares passes: set passes to 2 or more.")
 
@@ -94,7 +100,7 @@ class CTRModel(nn.Module):
         super().__init__()
         self.schema = schema
         self.settings = settings
-        self.embedding = FieldEmbedding(schema, settings.embedding_dim)
+        self.embedding = FieldEmbedding(schema, settings.embedding_dim, settings.embedding_std)
         self.first_order: FirstOrder | None = None
 
     def reset_tables(self, seed: int) -> None:

@@ -141,7 +141,7 @@ class ECN(CTRModel):
 
     def __init__(self, schema: Schema, settings: ECNSettings) -> None:
         super().__init__(schema, settings)
-        self.embedding = FieldEmbedding(schema, settings.embedding_dim * settings.heads)
+        self.embedding = FieldEmbedding(schema, settings.embedding_dim * settings.heads, settings.embedding_std)
         self.cross = settings.network(self.width, settings.cross_layers, settings.dropout, exponential=True)
         reset_linear_maps(self)
 
@@ -172,7 +172,7 @@ class FCN(BranchModel):
 
     def __init__(self, schema: Schema, settings: FCNSettings) -> None:
         super().__init__(schema, settings)
-        self.embedding = FieldEmbedding(schema, settings.embedding_dim * settings.heads)
+        self.embedding = FieldEmbedding(schema, settings.embedding_dim * settings.heads, settings.embedding_std)
         linear_rate = settings.dropout if settings.linear_dropout is None else settings.linear_dropout
         self.exponential = settings.network(self.width, settings.cross_layers, settings.dropout, exponential=True)
         self.linear = settings.network(self.width, settings.linear_layers, linear_rate, exponential=False)

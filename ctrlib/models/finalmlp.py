@@ -88,7 +88,7 @@ class FeatureGate(nn.Module):
         self.embedding, self.context = None, None
         if fields:
             own, columns, shifts = _part(schema, fields)
-            self.embedding = FieldEmbedding(own, dim)
+            self.embedding = FieldEmbedding(own, dim, settings.embedding_std)
             self.embedding.reset()  # from the seed of the weights
             self.register_buffer("columns", torch.tensor(columns), persistent=False)
             self.register_buffer("shifts", torch.tensor(shifts), persistent=False)

@@ -95,7 +95,7 @@ class FwFM(OnePassModel):
         self.feature_embedding: FieldEmbedding | None = None
         self.field_vectors: nn.Linear | None = None
         if settings.linear == "FeLV":
-            self.feature_embedding = FieldEmbedding(schema, settings.embedding_dim)
+            self.feature_embedding = FieldEmbedding(schema, settings.embedding_dim, settings.embedding_std)
             self.feature_embedding.reset()  # from the seed of the weights
         elif settings.linear == "FiLV":
             self.field_vectors = nn.Linear(self.width, 1, bias=False)

@@ -125,7 +125,9 @@ class Ensemble(CTRModel):
         self.trunks = nn.ModuleList(QNNTrunk(schema.num_fields, settings) for _ in range(count))
         self.heads = nn.ModuleList(nn.Linear(self.width, 1) for _ in range(count))
         own = 0 if settings.shared_embedding else count - 1
-        self.other_embeddings = nn.ModuleList(FieldEmbedding(schema, settings.embedding_dim) for _ in range(own))
+        self.other_embeddings = nn.ModuleList(
+            FieldEmbedding(schema, settings.embedding_dim, settings.embedding_std) for _ in range(own)
+        )
         reset_linear_maps(self)
         for table in self.other_embeddings:
             assert isinstance(table, FieldEmbedding)
