@@ -258,7 +258,11 @@ for name in shown:
     figure = curves(
         lines, "epoch", "valid_auc", "run", y_title="validation AUC", title=f"{name}, no activation"
     )
-    views.show(figure, "Without activation. Look for runs that stay on the first plateau.")
+    views.show(
+        figure,
+        "Without activation. Look for runs that stay on the first plateau.",
+        "rows-help-without-activation",
+    )
 
 # %% tags=["hide-input"]
 SCHEDULES = {
@@ -292,7 +296,9 @@ for name in shown:
     rows = views.against(runs[name], NAME, HEAD_NAMES)
     if len(rows) > 1:
         views.show(
-            views.against_figure(rows, "one head", name), "Heads in three modes; the dashed line is one head."
+            views.against_figure(rows, "one head", name),
+            "Heads in three modes; the dashed line is one head.",
+            "heads-improve",
         )
         display(views.comparison(rows, f"Heads on {name}."))
 
@@ -316,7 +322,11 @@ else:
         drawn = {"color": "mode", "joined": True, "names": False}
         caption = "Batches of 4,096 rows, medians. Only the written mode has less to do when H grows."
         with_heads = part.dropna(subset="heads")
-        views.show(scatter(with_heads, "heads", "latency", "mode", **drawn, **titles), caption)
+        views.show(
+            scatter(with_heads, "heads", "latency", "mode", **drawn, **titles),
+            caption,
+            "heads-reduce-latency-released",
+        )
     display(views.table(latency, LATENCY, "Latency on a CPU: median, smallest and largest turn."))
 
 # %% [markdown]

@@ -171,6 +171,7 @@ for name in shown:
     views.show(
         views.against_figure(losses[name], NAME, name),
         "Left of the dashed line: worse than the self-ensemble loss.",
+        "se-beats-other-losses",
     )
     display(views.comparison(losses[name], f"Losses on {name}."))
 
@@ -211,7 +212,11 @@ PAIR_COLUMNS |= {"high": ("high", "+.2f"), "outcome": ("with the loss", ""), "se
 PAIR_COLUMNS |= {"left_mean": ("AUC with", ".4f"), "right_mean": ("AUC without", ".4f")}
 for name in shown:
     figure = views.sweep_figure(rate_sweep(name), "dropout", name, "dropout rate", color="side")
-    views.show(figure, "Two lines on top of each other mean that the second pass brings nothing.")
+    views.show(
+        figure,
+        "Two lines on top of each other mean that the second pass brings nothing.",
+        "consistency-part-helps",
+    )
     found = views.gaps(runs[name], PAIRS).sort_values("format")
     display(
         views.table(

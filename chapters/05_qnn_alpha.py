@@ -256,7 +256,7 @@ for name in shown:
     rows = views.sweep(runs[name], values | {NAME: defaults[name].settings["layers"]}, "layers")
     if len(rows) > 1:
         caption = "More layers, everything else as chosen. A point without a bar is one seed."
-        views.show(views.sweep_figure(rows, "layers", name, "layers"), caption)
+        views.show(views.sweep_figure(rows, "layers", name, "layers"), caption, "depth-has-an-optimum")
         display(views.sweep_table(rows, "layers", f"Depth on {name}. Mind the logloss."))
 
 # %% [markdown]
@@ -270,7 +270,11 @@ NAMES |= {"mid=silu": "SiLU", "mid=tanh": "Tanh", "mid=sigmoid": "Sigmoid", "no-
 for name in shown:
     rows = views.against(runs[name], NAME, NAMES)
     if rows["label"].str.startswith("mid=").any():
-        views.show(views.against_figure(rows, "ReLU", name), f"Mid activations on {name}.")
+        views.show(
+            views.against_figure(rows, "ReLU", name),
+            f"Mid activations on {name}.",
+            "relu-is-a-good-mid-activation",
+        )
         display(views.comparison(rows, f"Mid activations on {name}."))
 
 # %% [markdown]

@@ -218,7 +218,7 @@ for name in shown:
     blocks = [views.against(runs[name], plain, {plain: plain} | cells) for plain, cells in BLOCKS.items()]
     compared[name] = pd.concat(blocks, ignore_index=True)
     caption = "Right of the dashed line: better than the plain network of the same name. QNN-alpha is compared with DNN."
-    views.show(views.against_figure(compared[name], "the plain network", name), caption)
+    views.show(views.against_figure(compared[name], "the plain network", name), caption, "plugging-in-helps")
     display(
         views.table(
             compared[name], views.AGAINST_COLUMNS, f"Table 5 on {name}. Tests are adjusted within a block."

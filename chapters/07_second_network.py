@@ -190,6 +190,7 @@ for name in shown:
     views.show(
         figure,
         "All settings of both searches. Point at one to see it. Which cloud is higher at the same cost?",
+        "rows-beat-a-lift",
     )
 
 # %% [markdown]

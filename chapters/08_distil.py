@@ -288,7 +288,11 @@ rivals = {name: with_measured(views.against(runs[name], "no-teacher", RIVALS), r
 for name in shown:
     if rivals[name]["difference"].notna().any():
         caption = "Right of the dashed line: better than without the distillation loss. How far is the student from its teacher?"
-        views.show(views.against_figure(rivals[name], "stage I without teacher", name), caption)
+        views.show(
+            views.against_figure(rivals[name], "stage I without teacher", name),
+            caption,
+            "distillation-lifts-the-student",
+        )
     display(views.comparison(rivals[name], f"Stage I, its teacher and a plain MLP on {name}.", MEASURED))
 
 # %% [markdown]
@@ -449,6 +453,7 @@ for name in shown:
         views.show(
             figure,
             "AUC of the stage's prediction. Does more weight help, and can it be too much? Bars: 95 % over seeds.",
+            "larger-lambda-helps",
         )
         display(Markdown(apart(name)))
 
@@ -491,7 +496,7 @@ for name in shown:
         rows = over_weights(name, metric)
         if len(rows):
             figure = weight_figure(rows, name, y_title, levels_of(name, metric, NO_TEACHER))
-            views.show(figure, caption)
+            views.show(figure, caption, "agreement-grows-with-lambda")
 
 # %% tags=["hide-input"]
 COLUMNS = {"loss": ("loss", ""), "λ": ("λ", "g"), "test_auc": ("AUC %", ".2f"), "test_auc_half": ("±", ".2f")}

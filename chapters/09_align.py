@@ -202,6 +202,7 @@ for name in measured:
         views.show(
             figure,
             "One bar for each trained teacher. Beyond the dashed line the explicit stream has the larger share.",
+            "explicit-dominates-the-teacher",
         )
         spread = rows[["explicit_std", "implicit_std"]].mean()
         text = (
@@ -229,7 +230,7 @@ ablations = {name: views.against(runs[name], "DS-MLP", SHOWN) for name in shown}
 for name in shown:
     if ablations[name]["difference"].notna().any():
         caption = "Left of the dashed line: worse than DS-MLP. Which part costs most when it is taken away?"
-        views.show(views.against_figure(ablations[name], "DS-MLP", name), caption)
+        views.show(views.against_figure(ablations[name], "DS-MLP", name), caption, "distillation-costs-most")
     display(views.comparison(ablations[name], f"Ablations on {name}."))
 
 # %% [markdown]
@@ -288,7 +289,7 @@ rivals = {name: views.against(runs[name], "DS-MLP", BESIDE) for name in shown}
 for name in shown:
     if rivals[name]["difference"].notna().any():
         caption = "Right of the dashed line: better than DS-MLP. Look first at what is simpler than it."
-        views.show(views.against_figure(rivals[name], "DS-MLP", name), caption)
+        views.show(views.against_figure(rivals[name], "DS-MLP", name), caption, "beats-two-plain-mlps")
     display(views.comparison(rivals[name], f"DS-MLP and simpler or other forms on {name}."))
 
 # %% [markdown]
@@ -339,7 +340,11 @@ for name in shown:
         figure = views.sweep_figure(sweeps[name], "weight", name, "α = β")
         level = 100 * runs[name].query("label == 'DS-MLP'")["test_auc"].astype(float).mean()
         levels(figure, {"as chosen": level})
-        views.show(figure, "Is there a sweet spot near 1, or is the line flat within its bars?")
+        views.show(
+            figure,
+            "Is there a sweet spot near 1, or is the line flat within its bars?",
+            "weights-have-a-sweet-spot",
+        )
         display(views.sweep_table(sweeps[name], "weight", f"Weights of the alignment losses on {name}."))
 
 # %% [markdown]
@@ -410,6 +415,7 @@ for name in measured:
     views.show(
         figure,
         "The nearer the border is to the dashed line, the more even the two. Compare the second bar with the third.",
+        "more-even-than-the-teacher",
     )
     display(
         views.table(

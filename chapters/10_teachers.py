@@ -245,7 +245,9 @@ for name in shown:
             gained[name], "difference", "format", "low", "high", reference=0.0, format="+.3f", **titles
         )
         views.show(
-            figure, "Right of the dashed line the student is better than the teacher named on the left."
+            figure,
+            "Right of the dashed line the student is better than the teacher named on the left.",
+            "gain-with-every-teacher",
         )
         caption = f"Students and their teachers on {name}, points of AUC and nats, 95 % intervals over seeds."
         display(views.table(gained[name], PASSED_COLUMNS, caption))
@@ -335,7 +337,7 @@ plain = {name: views.against(runs[name], "MLP", BESIDE) for name in shown}
 for name in shown:
     if plain[name]["difference"].notna().any():
         caption = "Does the step from one plain MLP to two already bring what the teachers bring?"
-        views.show(views.against_figure(plain[name], "one plain MLP", name), caption)
+        views.show(views.against_figure(plain[name], "one plain MLP", name), caption, "students-beat-an-mlp")
     display(views.comparison(plain[name], f"With and without a teacher on {name}."))
 
 # %% [markdown]
@@ -346,7 +348,9 @@ against_two = {name: views.against(runs[name], "two-plain-mlps", BESIDE) for nam
 for name in shown:
     if against_two[name]["difference"].notna().any():
         caption = "Right of the dashed line: better than two plain MLPs."
-        views.show(views.against_figure(against_two[name], "two plain MLPs", name), caption)
+        views.show(
+            views.against_figure(against_two[name], "two plain MLPs", name), caption, "ds-mlp-beats-two-mlps"
+        )
 
 # %% [markdown]
 # ## How close does the student stay?
@@ -429,6 +433,7 @@ for name in shown:
         views.show(
             figure,
             "If explicit teachers need narrower students, the line of DCNv2 is flat where FinalMLP's rises.",
+            "explicit-teachers-need-less-width",
         )
         extra = {"teacher": ("teacher", "")}
         display(views.sweep_table(swept[name], "width", f"Widths of the main stream on {name}.", extra))
@@ -473,7 +478,7 @@ for name in shown:
         ends = [lines[name]["teacher_auc"].min(), lines[name]["teacher_auc"].max()]
         figure.add_scatter(x=ends, y=ends, mode="lines", line={"dash": "dash", "width": 1}, name="as good")
         caption = "Above the dashed line the student is better. If strength is handed over, the points rise from left to right."
-        views.show(figure, caption)
+        views.show(figure, caption, "better-teacher-better-student")
 
 # %% [markdown]
 # One number for each seed: the rank correlation between the teachers' AUC and that of their students, over all teachers with that

@@ -206,9 +206,15 @@ by_width = errors_over(BY_WIDTH, "width")
 if len(by_width):
     drawn = by_width[~by_width["stream"].isin([STREAMS["teacher"], STREAMS["cross network"]])]
     caption = "Lower is nearer to the truth. Is the student's line below the parallel one, and how far from a plain MLP's?"
-    views.show(error_figure(drawn, "width", "mse", "width of each MLP layer"), caption)
+    views.show(
+        error_figure(drawn, "width", "mse", "width of each MLP layer"), caption, "student-below-parallel"
+    )
     caption = "The same in logits, where confident errors weigh more."
-    views.show(error_figure(drawn, "width", "logit_mse", "width of each MLP layer"), caption)
+    views.show(
+        error_figure(drawn, "width", "logit_mse", "width of each MLP layer"),
+        caption,
+        "student-below-parallel-logit",
+    )
 
 # %% tags=["hide-input"]
 if len(by_width):
@@ -269,7 +275,9 @@ if len(found):
     )
     figure.update_xaxes(type="log", tickvals=list(ROWS.values()))
     figure.update_yaxes(type="log")
-    views.show(figure, "Who gets ever nearer to the teacher, and whose line levels off?")
+    views.show(
+        figure, "Who gets ever nearer to the teacher, and whose line levels off?", "error-falls-as-written"
+    )
 
 # %% tags=["hide-input"]
 fits = slopes(study)
@@ -437,7 +445,7 @@ for name in shown:
     means = {title: torch.stack(list(maps.values())).mean(dim=0) for title, maps in panels.items() if maps}
     means = {title: square / off_diagonal(square) for title, square in means.items()}
     caption = f"Interactions on {name}; 1 is the mean of a map. Are the bright pairs of the student those of its teacher?"
-    views.show(heat_maps(means, fields_of(name)), caption)
+    views.show(heat_maps(means, fields_of(name)), caption, "student-inherits-interactions")
 
 # %% [markdown]
 # Looking alike is not enough. The pairs of fields that matter are a property of the data, and any good model finds some of
@@ -468,7 +476,9 @@ for name in shown:
         format=".3f",
     )
     views.show(
-        figure, "Right: more like the teacher. Is the student to the right of networks that never saw it?"
+        figure,
+        "Right: more like the teacher. Is the student to the right of networks that never saw it?",
+        "student-has-its-own-teachers-map",
     )
     columns = {"network": ("network", ""), "likeness": ("likeness", ".3f"), "likeness_low": ("low", ".3f")}
     columns |= {"likeness_high": ("high", ".3f"), "strength": ("strength against the teacher's", ".2f")}

@@ -160,7 +160,7 @@ def show_cases(cases, title):
             title=f"{title}: {group}",
         )
         figure.update_yaxes(range=[-0.05, 1.05])
-        views.show(figure, caption)
+        views.show(figure, caption, "ds-mlp-mends-errors")
 
 
 cases = {name: stored_cases(name) for name in RECORDED}
@@ -220,7 +220,9 @@ for name, rows in population.items():
         format=".1f",
     )
     views.show(
-        figure, "Is DS-MLP's dot for *mended* right of the two plain MLPs', which never saw the teacher?"
+        figure,
+        "Is DS-MLP's dot for *mended* right of the two plain MLPs', which never saw the teacher?",
+        "ds-mlp-mends-more-than-plain",
     )
 
 # %% tags=["hide-input"]

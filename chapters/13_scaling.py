@@ -187,7 +187,7 @@ for name in shown:
     figure = with_curves(figure, name)
     figure.update_xaxes(type="log")
     caption = "Points are means with 95 % intervals over seeds, lines the fitted parabolas. Does one line bend down and the other rise?"
-    views.show(figure, caption)
+    views.show(figure, caption, "student-scales-better")
     extra = {"network": ("network", ""), "improvement": ("RelaImpr over the plain MLP %", "+.2f")}
     display(views.sweep_table(swept[name], "width", f"GDCN and DS-MLP by width on {name}.", extra))
 
@@ -230,7 +230,7 @@ for name in shown:
         figure = intervals(
             rows, "slope", "network", "slope_low", "slope_high", reference=0.0, format="+.3f", **titles
         )
-        views.show(figure, "Right of the dashed line AUC grows with the width.")
+        views.show(figure, "Right of the dashed line AUC grows with the width.", "student-grows-with-size")
         display(views.table(rows, SLOPE_COLUMNS, f"Slopes and bends on {name}, 95 % intervals over seeds."))
     else:
         display(Markdown(f"Not all widths are measured on {name} yet."))
@@ -384,7 +384,9 @@ if not latency.empty:
     figure.update_xaxes(type="log")
     figure.update_yaxes(type="log")
     views.show(
-        figure, "On the dashed line a network is as slow beside GDCN as in the paper. Batches of 4,096 rows."
+        figure,
+        "On the dashed line a network is as slow beside GDCN as in the paper. Batches of 4,096 rows.",
+        "ds-mlp-latency-is-comparable",
     )
 
 # %% [markdown]

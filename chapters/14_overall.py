@@ -162,6 +162,7 @@ for name in shown:
         views.show(
             intervals(rows, "test_auc", "label", "low", "high", **axes),
             "The order is that of the means. Read it together with the groups below.",
+            "qnn-alpha-leads",
         )
     order = ranked(runs[name])
     found = pd.DataFrame(
@@ -264,7 +265,7 @@ for name in shown:
             titles = {"x_title": title, "y_title": "test AUC (%)", "title": name}
             figure = scatter(points.dropna(subset=column), column, "test_auc", "label", **titles)
             figure.update_xaxes(type="log")
-            views.show(figure, "Higher is better, further left is cheaper.")
+            views.show(figure, "Higher is better, further left is cheaper.", "qnn-alpha-beats-final")
 
 # %% [markdown]
 # ## In the papers

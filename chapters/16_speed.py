@@ -316,6 +316,7 @@ if len(measured):
         figure,
         "QNN-alpha's training step by number of heads and mode; bars span the repeats. In the written form the "
         "products shrink with the heads, but the work on the gate does not.",
+        "heads-reduce-latency-written",
     )
 
 # %% [markdown]

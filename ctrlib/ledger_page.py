@@ -130,9 +130,42 @@ def _links(entry: Entry) -> list[str]:
 
 
 def outcome_frame(entries: Sequence[Entry]) -> pd.DataFrame:
-    """Return one row for each claim: id, paper, chapter, outcome; what the landing page needs of the ledger."""
-    rows = [(e.claim.id, e.claim.paper, e.chapter, e.outcome) for e in entries]
-    return pd.DataFrame(rows, columns=["id", "paper", "chapter", "outcome"])
+    """Return one row for each claim: id, paper, chapter, sentence, outcome, told; what the landing page needs.
+
+    told: the effects that the outcome rests on, in words.
+    """
+    rows = [(e.claim.id, e.claim.paper, e.chapter, e.claim.sentence, e.outcome, _effects(e)) for e in entries]
+    return pd.DataFrame(rows, columns=["id", "paper", "chapter", "sentence", "outcome", "told"])
+
+
+def _effects(entry: Entry) -> str:
+    """Return the effect on each data set, without those that a single seed shows where others have more."""
+    rows = [row for _, row in entry.verdicts.iterrows()]
+    several = [row for row in rows if row["seeds"] > 1]
+    return "; ".join(
+        f"{views.effect(row, entry.claim.id)}, {row['data']}, {row['seeds']} seed{'s' if row['seeds'] != 1 else ''}"
+        for row in several or rows
+    )
+
+
+def answers(outcomes: pd.DataFrame, names: Sequence[str]) -> Table:
+    """Return the claims with the ids `names`, a row each: what is claimed, its verdict, and what our runs show.
+
+    outcomes: what `outcome_frame` gives. Raises `CtrlibError` for an id that it lacks.
+    """
+    by_id = outcomes.set_index("id")
+    if missing := [name for name in names if name not in by_id.index]:
+        raise CtrlibError(f"There is no claim '{missing[0]}' in data/claims.toml.")
+    rows = []
+    for name in names:
+        paper, sentence, outcome, told = (str(by_id.at[name, key]) for key in ("paper", "sentence", "outcome", "told"))
+        link = f'<a href="claims.html#claim-{name}">{html.escape(sentence)}</a>'
+        small = f"<small>{html.escape(told)}</small>" if told else ""
+        rows.append(f'<tr><th scope="row">{link}<small>{html.escape(paper)}</small></th>')
+        rows.append(f"<td>{badge(outcome)}{small}</td></tr>\n")
+    head = '<thead><tr><th scope="col">claim</th><th scope="col">verdict, and our runs</th></tr></thead>'
+    table = f'<table class="answers">{head}<tbody>{"".join(rows)}</tbody></table>'
+    return Table(f'<div class="ctr-ledger">{table}</div>', by_id.loc[list(names), ["outcome", "told"]].to_string())
 
 
 def scoreboard(outcomes: pd.DataFrame) -> Table:

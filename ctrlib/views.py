@@ -295,11 +295,11 @@ def answer(question: str, verdicts: pd.DataFrame, claim: str, *, lead: str = "",
         return (
             f"{question} {told}; the claim needs more runs: *not measured*." if told else f"{question} *Not measured.*"
         )
-    numbers = told or " ".join(part for part in (lead, _effect(row, claim)) if part)
+    numbers = told or " ".join(part for part in (lead, effect(row, claim)) if part)
     return f"{question} {numbers}: *{row['verdict']}*."
 
 
-def _effect(row: pd.Series[Any], name: str) -> str:
+def effect(row: pd.Series[Any], name: str) -> str:
     """Return the effect of a claim with its interval, of several pairs the weakest, and a rank where one is claimed."""
     claim = next(claim for claim in load_claims() if claim.id == name)
     pairs = len(claim.pairs)

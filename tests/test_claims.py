@@ -110,6 +110,7 @@ def test_the_file_uses_labels_of_the_experiment() -> None:
     names = [*(f"T{i}" for i in range(1, 31)), "MLP", "CrossNetV2"]
     known = {"activation": {f"{name}.{act}" for name in names for act in ("none", "relu")}}
     known["activation"] |= {f"T{i}.{act}.bn" for i in (3, 4, 5, 7, 8) for act in ("none", "relu")}
+    known["activation"] |= {f"{label}.patient" for label in known["activation"]}
     known["boundaries"] = {*boundaries.PANELS, *boundaries.with_losses(["T19"])}
     known["latency"] = {f"{mode}.{heads}" for mode in latency.MODES for heads in latency.HEADS}
     known["latency"].add("FINAL")  # named so that the claim shows as not measured
@@ -374,6 +375,7 @@ def test_a_frame_that_mixes_settings_is_refused() -> None:
 def test_every_claim_is_judged_on_a_full_grid() -> None:
     means = {f"{f}.{a}": 0.97 for f in [*FORMATS, "CrossNetV2", "MLP"] for a in ("none", "relu")}
     means |= {f"T{i}.relu.bn": 0.97 for i in (3, 4, 5, 7, 8)} | {"MLP.none": 0.93, "T19.none": 0.98}
+    means |= {f"{label}.patient": mean for label, mean in means.items()}
     table = evaluate_claims(runs(means), "activation", "toy").set_index("id")
     assert len(table) == sum(claim.experiment == "activation" for claim in load_claims())
     assert table.loc["mlp-collapses", "verdict"] == "transfers to toy"

@@ -294,6 +294,20 @@ def test_the_numbers_lead_to_their_claims(entries: list[Entry]) -> None:
     assert sum(linked.values()) == len(entries)
 
 
+def test_answers_give_verdict_and_effect(entries: list[Entry]) -> None:
+    outcomes = ledger_page.outcome_frame(entries)
+    decided = next(entry for entry in entries if entry.outcome == "transfers")
+    untold = next(entry for entry in entries if entry.outcome == "not measured")
+    names = [untold.claim.id, decided.claim.id]
+    rows = ledger_page.answers(outcomes, names).html.split("<tr>")[2:]
+    assert [re.search(r'href="claims.html#claim-([^"]+)"', row)[1] for row in rows] == names  # type: ignore[index]
+    assert "not measured</span></td>" in rows[0] and "transfers</span><small>" in rows[1]
+    seeds = max(decided.verdicts["seeds"])
+    assert f", {seeds} seed{'s' if seeds > 1 else ''}" in rows[1]
+    with pytest.raises(CtrlibError, match="'no-such-claim'"):
+        ledger_page.answers(outcomes, ["no-such-claim"])
+
+
 def test_drawings_have_words_and_no_colour_of_their_own_for_ink() -> None:
     text = ledger_page.drawings("qnn_alpha", "ds_mlp").html
     assert text.count('role="img"') == text.count("<title") == text.count("<desc") == 2
