@@ -281,13 +281,12 @@ for name in shown:
 # ## With and without ReLU
 #
 # One dot for each format: test AUC without ReLU less test AUC with it, paired by seed, in percent. Right of the dashed
-# line the format is better without. The MLP is left out of the figure, for its loss would flatten all others; it is in
-# the table.
+# line the format is better without.
 
 
 # %% tags=["hide-input"]
 for name in shown:
-    rows = gaps[name][gaps[name]["format"] != "MLP"]
+    rows = gaps[name]
     caption = (
         f"Gap of every format on {name}. Bars are 95 % intervals over seeds; a dot without a bar is one pair."
     )
@@ -308,7 +307,7 @@ for name in shown:
     runs = [r for r in everything if r["dataset"] == name and re.fullmatch(r"\w+\.(none|relu)", r["label"])]
     runs = [r for r in runs if r["protocol"]["embedding_regularizer"] == chosen[name]]
     caption = "Look for how soon a format rises, and for the step when the learning rate drops."
-    views.show(views.curve_figure(runs, [*FORMATS], name), caption)
+    views.show(views.curve_figure(runs, ["T9", *FORMATS], name), caption)
 
 # %% [markdown]
 # ## Beside the paper
@@ -388,9 +387,15 @@ for name in shown:
     if both.empty:
         display(Markdown(f"No runs at {second[name]:g} are recorded on {name} yet."))
     else:
-        titles = {"x_title": f"gap at {chosen[name]:g} (%)", "y_title": f"gap at {second[name]:g} (%)"}
-        figure = scatter(both, "difference", "difference_other", "format", title=name, **titles)
-        views.show(figure, "A format far from the diagonal changes with the L2 strength.")
+        first, then = (
+            f"gap at L2 strength {strength:g} (points of AUC)" for strength in (chosen[name], second[name])
+        )
+        figure = scatter(
+            both, "difference", "difference_other", "format", title=name, x_title=first, y_title=then
+        )
+        low, high = both["difference"].min(), both["difference"].max()
+        figure.add_shape(type="line", x0=low, y0=low, x1=high, y1=high, line={"dash": "dash", "width": 1})
+        views.show(figure, "A format far from the dashed diagonal changes with the L2 strength.")
 
 # %% [markdown]
 # (sec-patience)=
@@ -501,14 +506,14 @@ views.table(beside, views.MADE_COLUMNS, "Runs of this build, beside their record
 # %% tags=["hide-input"]
 verdicts = {name: evaluate_claims(judged[name], "activation", name) for name in shown}
 for name in shown:
-    display(views.table(verdicts[name], views.VERDICT_COLUMNS, f"Verdicts on {name}."))
+    display(views.verdict_table(verdicts[name], name))
 
 # %% [markdown]
 # How each claim is tested, which pairs were compared, and what the paper's own figures or logs say against it:
 
 # %% tags=["hide-input"]
 for name in shown:
-    display(views.table(verdicts[name], views.TEST_COLUMNS, f"The tests on {name}."))
+    display(views.test_table(verdicts[name], name))
 
 # %% [markdown]
 # ## How large is the noise?
@@ -564,8 +569,8 @@ glue(
 # %% tags=["hide-input"]
 def said(name):
     """What the runs on one data set show, finding by finding."""
-    gap, found = gaps[name].set_index("format"), verdicts[name]
-    quadratic = gap[gap.index.isin(QUADRATIC[:25])]
+    found = verdicts[name]
+    quadratic = views.gaps(main[name], format_pairs(QUADRATIC[:25]))
     count = quadratic["outcome"].value_counts()
     tested = ", ".join(f"{count[outcome]} {word}" for outcome, word in OUTCOMES.items() if outcome in count)
     return views.findings(

@@ -32,7 +32,6 @@ device = "cpu"  # these networks are too small for a GPU to help
 networks = "T9, T19"  # more formats to train with and without SE loss, for example "T9, T19, T23"
 
 # %% tags=["hide-input"]
-import numpy as np
 import pandas as pd
 from IPython.display import Markdown, display
 
@@ -87,17 +86,12 @@ leave("boundaries", runs)  # the page of all claims reads them
 # %% [markdown]
 # ## What they look like
 #
-# The first seed of each network. Move the slider to go through training. Orange: the network says one class; blue: the
-# other; the line: it cannot say.
+# The first seed of each network. Move the slider to go through training. Orange: the network says the
+# class of the diamonds; blue: that of the circles; the line: it cannot say.
 
 
 # %% tags=["hide-input"]
-TITLES = {"MLP.relu": "MLP with ReLU", "MLP.none": "MLP without"}
-
-
-def probability(logits):
-    """The logistic function, without overflow."""
-    return 1 / (1 + np.exp(-np.clip(logits, -30, 30)))
+TITLES = {"MLP.relu": "MLP with ReLU", "MLP.none": "MLP without ReLU"}
 
 
 def drawn_points(shape):
@@ -108,7 +102,7 @@ def drawn_points(shape):
 
 for shape in EPOCHS:
     panels = {
-        TITLES.get(label, label): {str(epoch): probability(z) for epoch, z in result.frames.items()}
+        TITLES.get(label, label): {str(epoch): z for epoch, z in result.frames.items()}
         for label, result in results[shape].items()
     }
     shown = dict.fromkeys(panels, drawn_points(shape))
@@ -124,7 +118,7 @@ menu_cells = {name: (name, {"post_activation": "relu"} if name == "MLP" else {})
 ends = {shape: [plan["epochs"] or EPOCHS[shape]] for shape in EPOCHS}
 menu = trained(menu_cells, plan["menu_seeds"], plan["epochs"], ends)
 panels = {
-    shape: {label: probability(next(iter(result.frames.values()))) for label, result in menu[shape].items()}
+    shape: {label: next(iter(result.frames.values())) for label, result in menu[shape].items()}
     for shape in EPOCHS
 }
 shown = {shape: drawn_points(shape) for shape in EPOCHS}
@@ -213,8 +207,8 @@ show_networks(LOSSES, ", dropout 0.1, with the usual and with the self-ensemble 
 # accuracies less that of T9, paired by seed.
 
 # %% tags=["hide-input"]
-CALM_COLUMNS = {"shape": ("shape", ""), "pair": ("network", ""), "left_mean": ("accuracy", ".4f")}
-CALM_COLUMNS |= {"difference": ("less T9", "+.4f"), "low": ("low", "+.4f"), "high": ("high", "+.4f")}
+CALM_COLUMNS = {"shape": ("shape", ""), "pair": ("network", ""), "left_mean": ("accuracy %", ".2f")}
+CALM_COLUMNS |= {"difference": ("less T9, points", "+.2f")}
 CALM_COLUMNS |= {"seeds": ("seeds", "")}
 calm_results = trained(PANELS, plan["other_seeds"], plan["epochs"], noise=0.5)
 calm = []
@@ -227,6 +221,7 @@ for shape in EPOCHS:
     pairs = {label: (label, "T9") for label in PANELS if label != "T9"}
     calm.append(paired_table(pd.DataFrame(rows), pairs, "accuracy").reset_index().assign(shape=shape))
 calm = pd.concat(calm, ignore_index=True)
+calm[["left_mean", "difference", "low", "high"]] *= 100
 views.table(calm, CALM_COLUMNS, "Accuracy on fresh points at half the noise, and paired differences from T9.")
 
 # %% [markdown]
@@ -243,6 +238,19 @@ verdicts = views.verdicts(dict.fromkeys(EPOCHS, runs), "boundaries", [*EPOCHS])
 
 
 # %% tags=["hide-input"]
+def beside_t9(shape):
+    """Which networks have an interval above or below T9 at half the noise, in words."""
+    rows = calm[calm["shape"] == shape]
+    sides = {"above": rows[rows["low"] > 0], "below": rows[rows["high"] < 0]}
+    told = [
+        f"{' and '.join(TITLES.get(label, label) for label in part['pair'])} {'is' if len(part) == 1 else 'are'} {side} T9"
+        for side, part in sides.items()
+        if len(part)
+    ]
+    return "; ".join(told) or "Nobody can be told from T9"
+
+
+# %% tags=["hide-input"]
 def said(shape):
     """What the networks of one shape show, finding by finding."""
     means = runs[runs["dataset"] == shape].groupby("label")["accuracy"].mean()[list(PANELS)]
@@ -255,6 +263,7 @@ def said(shape):
             views.answer("Do T19 and DCNv2 lie between the MLP and T9 in sharpness?", found, "t19-between"),
             views.answer("Is T9 more accurate than the MLP with ReLU?", found, "t9-more-accurate"),
             f"Who is the most accurate? {first}, before {second}.",
+            f"And at half the noise? {beside_t9(shape)}.",
             views.answer("Is T19 the most accurate?", found, "t19-most-accurate"),
             views.answer("Does the self-ensemble loss make T19 smoother?", found, "se-is-smoother"),
         ],

@@ -273,7 +273,7 @@ SCHEDULES = {
 }
 PATIENT_PAIRS = {shown_as: (f"{label}.patient", label) for label, shown_as in SCHEDULES.items()}
 GAIN_COLUMNS = {"format": ("network", ""), "left_mean": ("AUC, patient", ".4f"), "right_mean": ("AUC", ".4f")}
-GAIN_COLUMNS |= {"difference": ("gain %", "+.2f"), "low": ("low", "+.2f"), "high": ("high", "+.2f")}
+GAIN_COLUMNS |= {"difference": ("gain, points of AUC", "+.2f")}
 GAIN_COLUMNS |= {"seeds": ("seeds", "")}
 for name in shown:
     rows = views.gaps(runs[name], PATIENT_PAIRS)

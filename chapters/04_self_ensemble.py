@@ -44,6 +44,7 @@ from ctrlib.lab.experiments import experiment_records, experiment_runs, measured
 from ctrlib.lab.headline import NAME, headline, variants
 from ctrlib.lab.made import leave
 from ctrlib.lab.passes import NO_SE, timed_passes, with_gap
+from ctrlib.lab.stats import paired
 from ctrlib.losses import consistency
 
 # %% [markdown]
@@ -207,8 +208,8 @@ def pair_of(label):
 PAIRS = {"0.1": (NAME, "no-se")} | {
     f"{rate:g}": pair_of(f"dropout={rate:g}") for rate in (0.0, 0.05, 0.2, 0.3)
 }
-PAIR_COLUMNS = {"format": ("dropout", ""), "difference": ("gain %", "+.2f"), "low": ("low", "+.2f")}
-PAIR_COLUMNS |= {"high": ("high", "+.2f"), "outcome": ("with the loss", ""), "seeds": ("seeds", "")}
+PAIR_COLUMNS = {"format": ("dropout", ""), "difference": ("gain, points of AUC", "+.2f")}
+PAIR_COLUMNS |= {"outcome": ("with the loss", ""), "seeds": ("seeds", "")}
 PAIR_COLUMNS |= {"left_mean": ("AUC with", ".4f"), "right_mean": ("AUC without", ".4f")}
 for name in shown:
     figure = views.sweep_figure(rate_sweep(name), "dropout", name, "dropout rate", color="side")
@@ -253,7 +254,7 @@ GAP_COLUMNS = {
     "left_mean": ("gap with SE", ".4f"),
     "right_mean": ("gap without", ".4f"),
 }
-GAP_COLUMNS |= {"difference": ("difference", "+.4f"), "low": ("low", "+.4f"), "high": ("high", "+.4f")}
+GAP_COLUMNS |= {"difference": ("difference, nats", "+.4f")}
 GAP_COLUMNS |= {"seeds": ("seeds", "")}
 for name in shown:
     found = views.paired_table(runs[name], GAP_PAIRS, "logloss_gap").reset_index()
@@ -268,9 +269,11 @@ for name in shown:
 # %% tags=["hide-input"]
 turns = timed_passes(EMBEDDED, 3 if profile == "smoke" else 15)
 leave("se-cost", turns)  # the page of all claims reads them
-medians = 2 ** turns.groupby("label")["log2_seconds"].median()
+sides = turns.pivot(index="seed", columns="label", values="log2_seconds")
+ratio = paired(sides["two passes"], sides["one pass"])
 Markdown(
-    f"Two passes take {medians['two passes'] / medians['one pass']:.2f} times as long as one, over {turns['seed'].max()} turns."
+    f"Two passes take {2**ratio.value:.2f} times as long as one, over {ratio.n} turns "
+    f"(95 % interval from {2**ratio.low:.2f} to {2**ratio.high:.2f})."
 )
 
 # %% [markdown]
@@ -300,10 +303,10 @@ views.table(beside, views.MADE_COLUMNS, "Runs of this build, beside their record
 verdicts = views.verdicts(runs, "self-ensemble", shown)
 display(
     Markdown(
-        "The cost, measured in this build: seeds are turns, and the effect is the base-2 logarithm of the ratio."
+        "The cost, measured in this build: seeds are turns, and an effect of one doubling is twice the time."
     )
 )
-views.verdicts({EMBEDDED: turns}, "se-cost", [EMBEDDED])
+_ = views.verdicts({EMBEDDED: turns}, "se-cost", [EMBEDDED])
 
 # %% [markdown]
 # That the loss helps QNN-alpha at its own rate, 0.1, is tested in {doc}`/chapters/05_qnn_alpha`.

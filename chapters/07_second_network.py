@@ -59,9 +59,10 @@ from ctrlib.train import Protocol
 # the same multiply-adds on a map up and a learned map down:
 #
 # $$
-# x_{l+1} = \mathrm{Drop}\Big(x_l + x_l \odot \mathrm{Drop}\big(\rho(W' \rho(\mathrm{BN}(W x_l + b)) + b')\big)\Big),
-# \qquad W \in \mathbb R^{Rd/2 \times d}, \quad W' \in \mathbb R^{d \times Rd/2}.
+# x_{l+1} = \mathrm{Drop}\Big(x_l + x_l \odot \mathrm{Drop}\big(\rho(W' \rho(\mathrm{BN}(W x_l + b)) + b')\big)\Big)
 # $$
+#
+# with $W \in \mathbb R^{Rd/2 \times d}$ and $W' \in \mathbb R^{d \times Rd/2}$.
 #
 # On MovieLens-100K both networks are tuned alike: twelve random settings from the same list of layers, rows, batch norm and
 # L2 strengths. On Frappe QNN-alpha runs at the settings of the authors' log, with an L2 strength outside our list, and only

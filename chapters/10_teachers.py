@@ -225,16 +225,12 @@ PASSED_COLUMNS = {
     "format": ("teacher", ""),
     "right_mean": ("teacher's AUC %", ".2f"),
     "left_mean": ("student's AUC %", ".2f"),
-    "difference": ("difference", "+.2f"),
-    "low": ("low", "+.2f"),
-    "high": ("high", "+.2f"),
+    "difference": ("difference, points", "+.2f"),
     "outcome": ("student", ""),
     "p_holm": ("p (Holm)", ".3f"),
     "teacher_logloss": ("teacher's logloss", ".4f"),
     "student_logloss": ("student's logloss", ".4f"),
-    "logloss_difference": ("difference ", "+.4f"),
-    "logloss_low": ("low ", "+.4f"),
-    "logloss_high": ("high ", "+.4f"),
+    "logloss_difference": ("difference, nats", "+.4f"),
     "seeds": ("seeds", ""),
 }
 gained = {name: passed(name) for name in shown}

@@ -524,13 +524,9 @@ if not study.empty:
 for name in shown:
     asked = [claim for claim in CLAIMS if NAME not in claim.datasets]
     judged[name] = evaluate_claims(runs[name], "fidelity", name, asked)
-for columns, caption in (
-    (views.VERDICT_COLUMNS, "Verdicts on {}."),
-    (views.TEST_COLUMNS, "The tests on {}."),
-):
-    columns = {key: spec for key, spec in columns.items() if key != "paper_effect"}
+for table in (views.verdict_table, views.test_table):
     for name, rows in judged.items():
-        display(views.table(rows, columns, caption.format(name)))
+        display(table(rows, name))
 
 # %% [markdown]
 # ## What we saw

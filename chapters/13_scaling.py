@@ -466,9 +466,8 @@ if latency.empty:
 else:
     for shape in ("Criteo", "Avazu", "MovieLens"):
         waits[shape] = evaluate_claims(turns, "scaling", shape, claims).assign(data=shape)
-    columns = {"data": ("shape", "")} | views.VERDICT_COLUMNS
-    rows = pd.concat(waits.values(), ignore_index=True).drop(columns="paper_effect")
-    display(views.table(rows, columns, "Verdicts on latency, batches of 4,096 rows."))
+    for shape, rows in waits.items():
+        display(views.verdict_table(rows, f"the shape of {shape}, batches of 4,096 rows"))
 
 # %% [markdown]
 # ## What we saw

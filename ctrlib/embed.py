@@ -175,7 +175,8 @@ def as_csv(figure: Figure) -> str:
 def _rows(figure: Figure) -> Iterator[dict[str, Any]]:
     layout = figure.get("layout", {})
     for trace in figure.get("data", []):
-        series = {"series": _words(trace["name"])} if trace.get("name") else {}
+        told = trace.get("meta") or trace.get("name")  # a line of a group has its own name there
+        series = {"series": _words(told)} if told else {}
         if series and (menu := _chosen_by(layout, trace, figure["data"])):
             series["series"] = f"{menu}: {series['series']}"
         if "z" in trace:
@@ -183,7 +184,7 @@ def _rows(figure: Figure) -> Iterator[dict[str, Any]]:
                 for across, z in enumerate(line):
                     yield series | {"x": _at(trace.get("x"), across), "y": _at(trace.get("y"), up), "z": z}
             continue
-        names = trace.get("text") if isinstance(trace.get("text"), list) else None
+        names = next((trace[key] for key in ("hovertext", "text") if isinstance(trace.get(key), list)), None)
         axis = layout.get("yaxis", {})
         lanes = axis.get("ticktext") if trace.get("yaxis", "y") == "y" else None
         for place, x in enumerate(trace.get("x") or []):

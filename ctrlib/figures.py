@@ -31,6 +31,8 @@ DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot", "solid")
 PATTERNS = ("", "/", "x", ".", "\\", "+", "-")
 INK = "#767676"  # a grey that stands out on white and on black; the book's script sharpens it for each mode
 LONG_TEXT = 50  # characters; longer cells get a column wide enough to read
+MOST_LOGIT = 6.0  # larger ones are drawn as this
+LABEL_WIDTH, LABEL_HEIGHT = 0.07, 0.05  # room for the label of a point, as parts of the range of the points
 FAINT = "rgba(128,128,128,0.3)"
 
 _AXIS = {"gridcolor": FAINT, "zerolinecolor": FAINT, "linecolor": FAINT, "ticks": "", "automargin": True}
@@ -80,21 +82,32 @@ def figure_table(
     headings: Mapping[str, str] | None = None,
     math: Sequence[str] = (),
     links: Mapping[str, str] | None = None,
+    spans: Mapping[str, Sequence[str]] | None = None,
     caption: str = "",
 ) -> Table:
     """Return `df` as a table that the book lets a reader sort by a column and filter by a word.
 
     formats: column -> format of its values, such as ".4f" or "+.2%". headings: column -> text of its header.
     math: columns that hold LaTeX without dollar signs. links: column -> column with the addresses that its cells lead
-    to, which is not shown itself; an empty address leads nowhere. Missing values show as a dash and sort last. The
-    index is left out. Raises `SettingError` for a column that `df` does not have.
+    to, which is not shown itself; an empty address leads nowhere. spans: column -> the column with half the width of
+    its interval, or the two with its ends; they are not shown themselves but written behind the values. Missing values
+    show as a dash and sort last. The index is left out. Raises `SettingError` for a column that `df` does not have.
     """
     formats, headings, links = dict(formats or {}), dict(headings or {}), dict(links or {})
-    _require(df, *formats, *headings, *math, *links, *links.values())
+    parts = {name: list(columns) for name, columns in (spans or {}).items()}
+    kept = {*links.values(), *(part for columns in parts.values() for part in columns)}
+    _require(df, *formats, *headings, *math, *links, *parts, *kept)
     columns = [
-        _Column(str(name), df[name], formats.get(name, ""), name in math, df[links[name]] if name in links else None)
+        _Column(
+            str(name),
+            df[name],
+            formats.get(name, ""),
+            name in math,
+            df[links[name]] if name in links else None,
+            df[parts[name]] if name in parts else None,
+        )
         for name in df.columns
-        if name not in links.values()
+        if name not in kept
     ]
     head = "".join(column.header(headings.get(column.name, column.name)) for column in columns)
     rows = "".join(f"<tr>{''.join(cells)}</tr>\n" for cells in zip(*(c.cells() for c in columns), strict=True))
@@ -110,6 +123,7 @@ class _Column:
     format: str
     math: bool
     addresses: pd.Series[Any] | None = None
+    span: pd.DataFrame | None = None
 
     @property
     def numeric(self) -> bool:
@@ -121,9 +135,10 @@ class _Column:
 
     def cells(self) -> Iterator[str]:
         addresses = [""] * len(self.values) if self.addresses is None else self.addresses
-        return (self._cell(value, address) for value, address in zip(self.values, addresses, strict=True))
+        spans = [()] * len(self.values) if self.span is None else self.span.itertuples(index=False)
+        return (self._cell(*told) for told in zip(self.values, addresses, spans, strict=True))
 
-    def _cell(self, value: Any, address: str = "") -> str:
+    def _cell(self, value: Any, address: str = "", span: Sequence[float] = ()) -> str:
         if pd.isna(value):
             return f'<td {"data-value" if self.numeric else "data-text"}="">&ndash;</td>'
         if self.math:
@@ -133,6 +148,11 @@ class _Column:
         if self.numeric:
             kind = f' data-value="{value:.9g}"'
         text = html.escape(format(value, self.format))
+        if span and np.isfinite(span).all():
+            ends = [format(end, self.format) for end in span]
+            text += (
+                f" <small>± {ends[0].lstrip('+')}</small>" if len(ends) == 1 else f" <small>[{', '.join(ends)}]</small>"
+            )
         if address:
             text = f'<a class="reference internal" href="{html.escape(address)}">{text}</a>'
         return f"<td{kind}>{text}</td>"
@@ -205,6 +225,7 @@ def curves(
     line: str,
     *,
     menu: str | None = None,
+    color: str | None = None,
     x_title: str = "",
     y_title: str = "",
     title: str = "",
@@ -212,22 +233,31 @@ def curves(
 ) -> go.Figure:
     """Draw `y` over `x`, one line per value of `line`; with `menu` a list shows one value of it at a time.
 
-    Lines are drawn in the order of `df`; sort it by `x` first.
+    color: column with the groups that lines belong to. Those of a group look alike and have one entry in the legend;
+    without it every line has a look of its own. Lines are drawn in the order of `df`; sort it by `x` first.
     """
-    _require(df, x, y, line, *([menu] if menu else []))
+    _require(df, x, y, line, *([menu] if menu else []), *([color] if color else []))
     figure = go.Figure()
     owners: list[str] = []
     for owner, block in _groups(df, menu):
-        for number, (name, part) in enumerate(_groups(block, line)):
+        looks: dict[str, int] = {}
+        for name, part in _groups(block, line):
+            group = str(part[color].iloc[0]) if color else name
+            known = group in looks
+            number = looks.setdefault(group, len(looks))
             style = {"color": PALETTE[number % len(PALETTE)], "dash": DASHES[number % len(DASHES)]}
             figure.add_scatter(
                 x=part[x],
                 y=part[y],
-                name=name,
+                name=group,
+                meta=name,
+                legendgroup=group,
+                showlegend=not known,
                 mode="lines+markers",
                 line=style,
                 marker=_marker(number) | {"size": 6},
                 visible=not owners or owner == owners[0],
+                hovertemplate=f"<b>{html.escape(name)}</b><br>%{{x}}, %{{y}}<extra></extra>",
             )
             owners.append(owner)
     if menu:
@@ -267,10 +297,14 @@ def scatter(
 ) -> go.Figure:
     """Draw one point per row at (`x`, `y`) with its `label` beside it (`names`) and when pointed at.
 
+    A label that would lie on another point's or its label is shown only when pointed at.
+
     `x_error`, `y_error`: columns with half the width of an interval. `joined`: a line through the points of each
     `color`, in the order of `df`.
     """
     _require(df, x, y, label, *(c for c in (color, x_error, y_error) if c))
+    df = df.reset_index(drop=True)
+    named = _apart(df[x], df[y]) if names else []
     groups = list(_groups(df, color))
     figure = go.Figure()
     for number, (name, part) in enumerate(groups):
@@ -282,13 +316,14 @@ def scatter(
         figure.add_scatter(
             x=part[x],
             y=part[y],
-            text=part[label],
+            text=part[label].where(part.index.isin(named), "") if names else part[label],
+            hovertext=part[label],
             name=name,
             marker=_marker(number),
             mode="+".join(["markers", *(["text"] if names else []), *(["lines"] if joined else [])]),
             line={"dash": DASHES[number % len(DASHES)]},
             textposition="top center",
-            hovertemplate="<b>%{text}</b><br>%{x}, %{y}<extra></extra>",
+            hovertemplate="<b>%{hovertext}</b><br>%{x}, %{y}<extra></extra>",
             **errors,
         )
     figure.update_layout(
@@ -323,6 +358,7 @@ def stacked(
         )
     figure.update_yaxes(autorange="reversed", showgrid=False)
     figure.update_layout(barmode="stack", xaxis_title=x_title, height=150 + 34 * len(df), showlegend=True)
+    figure.update_layout(legend_traceorder="normal")
     return figure
 
 
@@ -335,11 +371,13 @@ def boundaries(
     slider: str = "",
     menu: bool = False,
 ) -> go.Figure:
-    """Draw what networks say about a square of the plane; the line is where a probability is one half.
+    """Draw what networks say about a square of the plane; the line is where both classes are equally likely.
 
-    panels: title of a panel -> name of a frame -> probabilities (G, G) from -box to box, one row for each second
-    coordinate. All panels have the same frames: a slider with the caption `slider` goes through them, or with `menu`
-    a list picks one. points: title of a panel -> columns x, y, label of the points drawn on it, two labels at most.
+    panels: title of a panel -> name of a frame -> logits (G, G) from -box to box, one row for each second coordinate;
+    logits and not probabilities, since what lies between the points of the grid is drawn as straight. All panels have
+    the same frames: a slider with the caption `slider` goes through them, or with `menu` a list picks one. points:
+    title of a panel -> columns x, y, label of the points drawn on it, two labels at most: white circles for the
+    smaller, black diamonds for the larger.
     Raises `SettingError` without panels, for panels of different frames, and for points of a panel that is not there.
     """
     names = list(next(iter(panels.values()), []))
@@ -352,24 +390,24 @@ def boundaries(
     columns = min(columns, len(panels))
     gap = 0.06 / rows + 0.04
     figure = make_subplots(rows, columns, subplot_titles=list(panels), horizontal_spacing=0.03, vertical_spacing=gap)
-    scale = [[0.0, PALETTE[0]], [0.5, "#f4f4f4"], [1.0, PALETTE[1]]]
-    level = {"start": 0.5, "end": 0.5, "size": 1, "coloring": "heatmap"}
+    scale = [[0.0, "#5da4cc"], [0.35, "#8fbfdb"], [0.5, "#f4f4f4"], [0.65, "#eeb083"], [1.0, "#e6914f"]]
+    level = {"start": 0, "end": 0, "size": 1, "coloring": "heatmap"}
     first = names[0] if menu else names[-1]
     for number, frames in enumerate(panels.values()):
         axis = np.linspace(-box, box, len(frames[first])).round(3)
-        shades = {"colorscale": scale, "zmin": 0, "zmax": 1, "showscale": False, "contours": level}
+        shades = {"colorscale": scale, "zmin": -MOST_LOGIT, "zmax": MOST_LOGIT, "showscale": False, "contours": level}
         line = {"color": "#222222", "width": 2}
-        hover = "%{x}, %{y}<br>probability %{z}<extra></extra>"
-        drawn = go.Contour(x=axis, y=axis, z=frames[first].round(3), line=line, hovertemplate=hover, **shades)
+        hover = "%{x}, %{y}<br>logit %{z}<extra></extra>"
+        drawn = go.Contour(x=axis, y=axis, z=_heights(frames[first]), line=line, hovertemplate=hover, **shades)
         figure.add_trace(drawn, number // columns + 1, number % columns + 1)
     for number, title in enumerate(panels):
         dotted = (points or {}).get(title, pd.DataFrame({"label": []}))
-        for kind, (_, part) in enumerate(_groups(dotted, "label")):
-            symbol, opacity = (SYMBOLS[0], 0.45) if kind == 0 else (SYMBOLS[1], 0.7)
-            dots = {"symbol": symbol, "size": 4, "color": "#222222", "opacity": opacity}
+        for kind, (_, part) in enumerate(_groups(dotted.sort_values("label"), "label")):
+            dots = {"symbol": SYMBOLS[kind], "size": 5, "color": ("#ffffff", "#222222")[kind]}
+            dots["line"] = {"color": "#222222", "width": 1}
             marks = go.Scatter(x=part["x"], y=part["y"], mode="markers", marker=dots, hoverinfo="skip")
             figure.add_trace(marks, number // columns + 1, number % columns + 1)
-    shown = [[frames[name].round(3) for frames in panels.values()] for name in names]
+    shown = [[_heights(frames[name]) for frames in panels.values()] for name in names]
     which = list(range(len(panels)))
     if menu:
         buttons = [
@@ -388,8 +426,10 @@ def boundaries(
         place = {"pad": {"t": 30}, "currentvalue": {"prefix": f"{slider} "}}
         figure.update_layout(sliders=[{"steps": steps, "active": len(names) - 1, **place}])
     bare = {"showticklabels": False, "showgrid": False, "zeroline": False, "range": [-box, box]}
-    figure.update_xaxes(bare)
-    figure.update_yaxes(bare)
+    figure.update_xaxes(bare | {"constrain": "domain"})
+    figure.update_yaxes(bare | {"constrain": "domain"})
+    for number in range(len(panels)):
+        figure.layout[f"yaxis{number + 1 if number else ''}"].scaleanchor = f"x{number + 1 if number else ''}"
     figure.update_layout(height=110 + 240 * rows + (80 if len(names) > 1 else 0), showlegend=False)
     return figure
 
@@ -407,6 +447,24 @@ def levels(figure: go.Figure, values: Mapping[str, float]) -> go.Figure:
         line = {"dash": "dot", "width": 1, "color": INK}
         figure.add_hline(y=value, line=line, annotation_text=name, annotation_x=at, annotation_xanchor=anchor)
     return figure
+
+
+def _heights(logits: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.clip(logits, -MOST_LOGIT, MOST_LOGIT).round(2)
+
+
+def _apart(x: pd.Series[float], y: pd.Series[float]) -> list[int]:
+    """Return the rows whose labels fit: none lies on another point, nor on the label of a row before it."""
+    across, up = ((values - values.min()) / ((values.max() - values.min()) or 1.0) for values in (x, y))
+    fitting: list[int] = []
+    for row in range(len(x)):
+        near = (across - across[row]).abs() < LABEL_WIDTH
+        above = up - up[row]
+        on_point = near & (above > 0) & (above < LABEL_HEIGHT)
+        on_label = [near[other] and abs(above[other]) < LABEL_HEIGHT for other in fitting]
+        if not on_point.any() and not any(on_label):
+            fitting.append(row)
+    return fitting
 
 
 def _marker(number: int) -> dict[str, Any]:

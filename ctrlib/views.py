@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import html
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -28,18 +28,23 @@ GAP = "AUC without − with ReLU (points of AUC in %)"
 DIFFERENCE = "AUC less that of {} (points of AUC in %)"
 Columns = Mapping[str, tuple[str, str]]  # column -> heading, format
 
+SPANS = {  # column -> half the width of its 95 % interval, or its ends; written behind the value
+    "test_auc": ("test_auc_half",),
+    "test_logloss": ("test_logloss_half",),
+    "difference": ("low", "high"),
+    "logloss_difference": ("logloss_low", "logloss_high"),
+}
+
 CELL_COLUMNS: Columns = {
     "layer": ("layer", ""),
     "side": ("side", ""),
     "test_auc": ("AUC %", ".2f"),
-    "test_auc_half": ("±", ".2f"),
     "seeds": ("seeds", ""),
     "paper_auc_pct": ("paper AUC %", ".2f"),
     "num_epochs": ("epochs", ".1f"),
     "paper_epochs": ("paper epochs", ".0f"),
     "epoch_seconds": ("s/epoch", ".1f"),
     "test_logloss": ("logloss", ".4f"),
-    "test_logloss_half": ("± ", ".4f"),
     "paper_logloss": ("paper logloss", ".4f"),
     "parameters": ("parameters", ",.0f"),
     "failed": ("failed", ""),
@@ -47,9 +52,7 @@ CELL_COLUMNS: Columns = {
 GAP_COLUMNS: Columns = {
     "format": ("format", ""),
     "reading": ("reading", ""),
-    "difference": ("gap %", "+.2f"),
-    "low": ("low", "+.2f"),
-    "high": ("high", "+.2f"),
+    "difference": ("gap, points of AUC", "+.2f"),
     "outcome": ("without ReLU", ""),
     "seeds": ("seeds", ""),
     "p_holm": ("p (Holm)", ".3f"),
@@ -59,17 +62,12 @@ GAP_COLUMNS: Columns = {
 AGAINST_COLUMNS: dict[str, tuple[str, str]] = {
     "name": ("network", ""),
     "test_auc": ("AUC %", ".2f"),
-    "test_auc_half": ("±", ".2f"),
-    "difference": ("difference", "+.2f"),
-    "low": ("low", "+.2f"),
-    "high": ("high", "+.2f"),
+    "difference": ("difference, points", "+.2f"),
     "outcome": ("outcome", ""),
-    "p_holm": ("p (Holm)", ".3f"),
-    "test_logloss": ("logloss", ".4f"),
-    "logloss_difference": ("difference ", "+.4f"),
-    "logloss_low": ("low ", "+.4f"),
-    "logloss_high": ("high ", "+.4f"),
     "seeds": ("seeds", ""),
+    "test_logloss": ("logloss", ".4f"),
+    "logloss_difference": ("difference, nats", "+.4f"),
+    "p_holm": ("p (Holm)", ".3f"),
     "failed": ("failed", ""),
     "num_epochs": ("epochs", ".1f"),
     "epoch_seconds": ("s/epoch", ".1f"),
@@ -89,11 +87,9 @@ MADE_COLUMNS: Columns = {
 VERDICT_COLUMNS: Columns = {
     "sentence": ("claim", ""),
     "verdict": ("verdict", ""),
-    "effect": ("effect", ".4f"),
-    "low": ("low", ".4f"),
-    "high": ("high", ".4f"),
+    "told": ("effect", ""),
     "seeds": ("seeds", ""),
-    "paper_effect": ("effect in the paper", ".4f"),
+    "printed": ("in the paper", ""),
 }
 TEST_COLUMNS: Columns = {
     "sentence": ("claim", ""),
@@ -123,15 +119,17 @@ UNITS = {  # ending of a metric -> scale, decimals, unit; other metrics are show
     "log2_latency": (1, 2, " doublings of time"),
     "log2_seconds": (1, 2, " doublings of time"),
 }
-MOST_LISTED = 4
+MOST_LISTED = 7
 
 
 def table(df: pd.DataFrame, columns: Columns, caption: str) -> Table:
-    """Return those of `columns` that `df` has, with headings and formats."""
+    """Return those of `columns` that `df` has, with headings, formats and intervals (`SPANS`)."""
     present = {name: spec for name, spec in columns.items() if name in df}
+    spans = {name: parts for name, parts in SPANS.items() if name in present and set(parts) <= set(df) - set(present)}
     headings = {name: heading for name, (heading, _) in present.items()}
     formats = {name: digits for name, (_, digits) in present.items() if digits}
-    return figure_table(df[list(present)], formats=formats, headings=headings, caption=caption)
+    kept = [*present, *(part for parts in spans.values() for part in parts)]
+    return figure_table(df[kept], formats=formats, headings=headings, spans=spans, caption=caption)
 
 
 def cells(frame: pd.DataFrame) -> pd.DataFrame:
@@ -153,10 +151,11 @@ def against(frame: pd.DataFrame, reference: str, names: Mapping[str, str]) -> pd
     """Return one row for each measured label of `names` (label -> name shown), compared with the label `reference`.
 
     AUC and its paired difference in percent, logloss and its paired difference in nats; the tests are adjusted over
-    the rows. The reference has no difference from itself.
+    the rows. The reference has no difference from itself. Seeds that only one of the cells has are left out, so that
+    means and differences are over the same runs as far as these go.
     """
+    frame = _shared(frame, names)
     found = _percent(cell_table(frame)).reset_index()
-    found = found[found["label"].isin(names)]
     others = {label: (label, reference) for label in names if label != reference}
     for metric, prefix, scale in (("test_auc", "", 100.0), ("test_logloss", "logloss_", 1.0)):
         compared = paired_table(frame, others, metric)
@@ -167,6 +166,13 @@ def against(frame: pd.DataFrame, reference: str, names: Mapping[str, str]) -> pd
     order = {label: place for place, label in enumerate(names)}
     found = found.assign(name=found["label"].map(dict(names)), place=found["label"].map(order))
     return found.sort_values("place").drop(columns="place").reset_index(drop=True)
+
+
+def _shared(frame: pd.DataFrame, labels: Iterable[str]) -> pd.DataFrame:
+    """Return the runs of `labels` whose seed at least two of the labels have; all runs of a single label."""
+    runs = frame[frame["label"].isin(list(labels))]
+    owners = runs[runs["status"] == "completed"].groupby("seed")["label"].nunique()
+    return runs[runs["seed"].isin(owners.index[owners > 1])] if runs["label"].nunique() > 1 else runs
 
 
 def _percent(cells: pd.DataFrame) -> pd.DataFrame:
@@ -180,8 +186,9 @@ def _percent(cells: pd.DataFrame) -> pd.DataFrame:
 
 def comparison(rows: pd.DataFrame, caption: str, extra: Columns | None = None) -> Table:
     """Return the table of `against`, with `extra` columns behind its own."""
-    note = "AUC is the mean over all seeds of a cell; a difference is over the seeds that both cells have."
-    return table(rows, AGAINST_COLUMNS | dict(extra or {}), f"{caption} {note}")
+    note = "AUC: mean ± half a 95 % interval; differences are paired by seed, in brackets 95 % intervals."
+    idle = [name for name in ("failed", "p_holm") if name in rows and not rows[name].fillna(0).any()]
+    return table(rows.drop(columns=idle), AGAINST_COLUMNS | dict(extra or {}), f"{caption} {note}")
 
 
 def against_figure(rows: pd.DataFrame, reference: str, title: str) -> Any:
@@ -192,15 +199,17 @@ def against_figure(rows: pd.DataFrame, reference: str, title: str) -> Any:
 
 
 def sweep(frame: pd.DataFrame, values: Mapping[str, float], column: str) -> pd.DataFrame:
-    """Return one row for each measured label of `values` (label -> value of the factor), in order of the value."""
-    found = _percent(cell_table(frame)).reset_index()
-    found = found[found["label"].isin(values)]
+    """Return one row for each measured label of `values` (label -> value of the factor), in order of the value.
+
+    Seeds that only one of the cells has are left out, as in `against`.
+    """
+    found = _percent(cell_table(_shared(frame, values))).reset_index()
     return found.assign(**{column: found["label"].map(dict(values))}).sort_values(column).reset_index(drop=True)
 
 
 def sweep_table(rows: pd.DataFrame, column: str, caption: str, extra: Columns | None = None) -> Table:
     """Return the table of `sweep`, with the factor and `extra` columns before the figures."""
-    scores = ("test_auc", "test_auc_half", "test_logloss", "seeds", "failed")
+    scores = ("test_auc", "test_logloss", "seeds", "failed")
     costs = ("num_epochs", "epoch_seconds", "parameters")
     columns = {**dict(extra or {}), column: (column, "g"), **{name: AGAINST_COLUMNS[name] for name in scores + costs}}
     return table(rows, columns, caption)
@@ -242,7 +251,8 @@ def curve_figure(records: Sequence[Record], order: Sequence[str], title: str) ->
     lines["layer"], lines["run"] = parts.str[0], parts.str[1] + ", seed " + lines["seed"].astype(str)
     rank = {name: number for number, name in enumerate(order)}
     lines = lines.assign(rank=lines["layer"].map(rank)).sort_values(["rank", "run", "epoch"])
-    return curves(lines, "epoch", "valid_auc", "run", menu="layer", y_title="validation AUC", title=title)
+    lines["side"] = parts.str[1]
+    return curves(lines, "epoch", "valid_auc", "run", menu="layer", color="side", y_title="validation AUC", title=title)
 
 
 def plan(profile: str, plans: Mapping[str, dict[str, Any]], **parameters: Any) -> dict[str, Any]:
@@ -259,19 +269,42 @@ def plan(profile: str, plans: Mapping[str, dict[str, Any]], **parameters: Any) -
 
 
 def waiting(recorded: Sequence[str], shown: Sequence[str]) -> None:
-    """Say on which data sets nothing is recorded yet."""
+    """Say on which data sets too little is recorded to show a comparison."""
     if missing := [name for name in recorded if name not in shown]:
-        _say(f"No runs of this chapter are recorded on {', '.join(missing)} yet.")
+        _say(f"On {', '.join(missing)} too few runs are recorded to compare yet.")
 
 
 def verdicts(runs: Mapping[str, pd.DataFrame], experiment: str, shown: Sequence[str]) -> dict[str, pd.DataFrame]:
     """Show the verdicts on an experiment's claims on each data set, then how each is tested; return them."""
     found = {name: evaluate_claims(runs[name], experiment, name) for name in shown}
-    for columns, caption in ((VERDICT_COLUMNS, "Verdicts on {}."), (TEST_COLUMNS, "The tests on {}.")):
+    for show_rows in (verdict_table, test_table):
         for name, rows in found.items():
-            empty = [column for column in ("paper_effect",) if rows[column].isna().all()]
-            _display(table(rows.drop(columns=empty), columns, caption.format(name)))
+            _display(show_rows(rows, name))
     return found
+
+
+def verdict_table(verdicts: pd.DataFrame, dataset: str) -> Table:
+    """Return the table of `evaluate_claims`: each claim with its verdict, the effect, and the effect in the paper."""
+    claims = {claim.id: claim for claim in load_claims()}
+    measured = verdicts["outcome"] != "not measured"
+    told = [
+        effect(row, row["id"]) if has else None for has, (_, row) in zip(measured, verdicts.iterrows(), strict=True)
+    ]
+    printed = [
+        in_units(claims[name], value) if math.isfinite(value) else None
+        for name, value in zip(verdicts["id"], verdicts["paper_effect"], strict=True)
+    ]
+    rows = verdicts.assign(told=_texts(told, verdicts), printed=_texts(printed, verdicts))
+    return table(rows if any(printed) else rows.drop(columns="printed"), VERDICT_COLUMNS, f"Verdicts on {dataset}.")
+
+
+def _texts(values: Sequence[str | None], like: pd.DataFrame) -> pd.Series[Any]:
+    return pd.Series(values, index=like.index, dtype=object)
+
+
+def test_table(verdicts: pd.DataFrame, dataset: str) -> Table:
+    """Return how each claim of `evaluate_claims` is tested, and what was compared."""
+    return table(verdicts, TEST_COLUMNS, f"The tests on {dataset}.")
 
 
 def findings(title: str, points: Sequence[str]) -> str:
@@ -307,7 +340,8 @@ def effect(row: pd.Series[Any], name: str) -> str:
     if claim.kind == "share":
         return f"{told} of {pairs} comparisons"
     if claim.kind == "rank-first":
-        told = f"Rank {row['compared'].rsplit(': ', 1)[-1]}, {told}"
+        place = row["compared"].rsplit(": ", 1)[-1]
+        told = f"Rank {place}{', counted from the lowest' if claim.sign < 0 else ''}; {told}"
     return told if pairs == 1 else f"{told} in the weakest of {pairs} comparisons"
 
 
@@ -333,7 +367,7 @@ def estimate(value: float, low: float, high: float, digits: str = "+.2f", unit: 
 def listing(rows: pd.DataFrame, name: str = "name") -> str:
     """Return the differences of `against` or `gaps` with their outcomes in words, the lowest first.
 
-    name: the column with the names of the rows. Of more than four rows only the extremes and those that a test decides
+    name: the column with the names of the rows. Of more than seven rows only the extremes and those that a test decides
     are named; where these are too many, the extremes of each outcome. The rest is counted.
     """
     rows = rows.dropna(subset="difference").sort_values("difference").reset_index(drop=True)

@@ -86,12 +86,12 @@ def test_stacked_bars_tell_parts_apart_without_colour() -> None:
 
 
 def test_boundaries_have_a_frame_for_each_moment_or_an_entry_of_the_menu() -> None:
-    moments = {"0": np.zeros((3, 3)), "5": np.eye(3)}
+    moments = {"0": np.zeros((3, 3)), "5": 9 * np.eye(3)}
     dots = pd.DataFrame({"x": [0.0, 1.0], "y": [0.5, 0.5], "label": [0, 1]})
     drawn = boundaries({"a": moments, "b": moments}, 2.0, points={"a": dots}, slider="epoch")
     assert [frame.name for frame in drawn.frames] == ["0", "5"]
     assert [list(frame.traces) for frame in drawn.frames] == [[0, 1], [0, 1]]
-    assert drawn.data[0].z.tolist() == np.eye(3).tolist(), "the last moment is shown first"
+    assert drawn.data[0].z.tolist() == (6 * np.eye(3)).tolist(), "the last moment is shown first, large logits cut"
     assert [trace.type for trace in drawn.data] == ["contour", "contour", "scatter", "scatter"]
     assert len(drawn.layout.sliders[0].steps) == 2 and drawn.layout.xaxis.range == (-2.0, 2.0)
     for wrong in ({}, {"a": moments, "b": {"0": np.zeros((3, 3))}}):
@@ -128,3 +128,18 @@ def test_links_of_a_table_lead_to_the_addresses_of_another_column() -> None:
     assert table.count("<a ") == 1 and table.count("<th ") == 1
     with pytest.raises(SettingError, match="column"):
         figure_table(df, links={"name": "address"})
+
+
+def test_lines_of_a_group_look_alike_and_have_one_entry() -> None:
+    df = pd.DataFrame({"x": [1, 2] * 3, "y": range(6), "run": list("aabbcc"), "side": ["s"] * 4 + ["t"] * 2})
+    drawn = curves(df, "x", "y", "run", color="side").data
+    assert [line.name for line in drawn] == ["s", "s", "t"] and [line.meta for line in drawn] == ["a", "b", "c"]
+    assert [line.showlegend for line in drawn] == [True, False, True]
+    assert drawn[0].line == drawn[1].line != drawn[2].line
+    assert len({line.line.color for line in curves(df, "x", "y", "run").data}) == 3
+
+
+def test_labels_that_would_overlap_show_when_pointed_at() -> None:
+    df = pd.DataFrame({"x": [0.0, 0.01, 1.0, 1.0], "y": [0.0, 0.0, 0.0, 1.0], "name": list("abcd")})
+    (points,) = scatter(df, "x", "y", "name").data
+    assert list(points.text) == ["a", "", "c", "d"] and list(points.hovertext) == list("abcd")

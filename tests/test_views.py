@@ -38,6 +38,37 @@ def test_cells_are_compared_with_the_reference_seed_by_seed() -> None:
     assert sum(len(trace.x) for trace in drawn.data) == 2, "the reference itself is the dashed line"
 
 
+def test_seeds_of_one_cell_alone_take_no_part() -> None:
+    runs = frame()
+    more = runs[runs["label"] == "A"].assign(seed=lambda rows: rows["seed"] + 4, test_auc=0.1)
+    runs = pd.concat([runs, more], ignore_index=True)
+    found = views.against(runs, "A", {"A": "first", "B": "second"}).set_index("name")
+    assert found.loc["first", "test_auc"] == pytest.approx(81.5) and found.loc["first", "seeds"] == 4
+    assert views.sweep(runs, {"A": 1, "B": 2}, "rows")["seeds"].tolist() == [4, 4]
+    assert views.sweep(runs, {"A": 1}, "rows")["seeds"].tolist() == [8], "a single cell keeps all of its runs"
+
+
+def test_intervals_stand_behind_their_values() -> None:
+    rows = views.against(frame(), "A", {"A": "first", "B": "second"})
+    text = views.comparison(rows, "caption").html
+    half = rows.loc[1, "test_auc_half"]
+    assert f"82.50 <small>± {half:.2f}</small>" in text and "+1.00 <small>[+1.00, +1.00]</small>" in text
+    assert "low" not in text and "test_auc_half" not in text, "the parts have no columns of their own"
+    both = views.table(rows, {"difference": ("difference", ".1f"), "low": ("low", ".1f")}, "caption").html
+    assert "1.0</td>" in both and "<small>" not in both, "unless they are asked for"
+
+
+def test_verdicts_are_told_in_units(monkeypatch: pytest.MonkeyPatch) -> None:
+    about = {"paper": "p", "section": "s", "sentence": "s", "reading": "r", "experiment": "e"}
+    claims = [Claim(**about, **claim) for claim in CLAIMS]
+    monkeypatch.setattr(views, "load_claims", lambda: claims)
+    found = evaluate_claims(frame().assign(main_share=0.6), "e", "d", claims)
+    text = views.verdict_table(found, "d").html
+    assert "+1.00 points of AUC [+1.00, +1.00]" in text and "-0.0100 nats" in text
+    assert "not measured" in text and "in the paper" not in text, "where the paper prints none"
+    assert "test_auc" in views.test_table(found, "d").html
+
+
 def test_a_sweep_is_in_order_of_its_factor() -> None:
     found = views.sweep(frame(), {"B": 8, "A": 2, "D": 4}, "rows")
     assert found["rows"].tolist() == [2, 8] and found["label"].tolist() == ["A", "B"]
@@ -85,7 +116,7 @@ def test_an_answer_has_the_numbers_that_decide_it(monkeypatch: pytest.MonkeyPatc
     said = views.answer("Is B better?", found, "one", lead="It gains")
     assert said == f"Is B better? It gains +1.00 points of AUC [+1.00, +1.00]: *{verdict['one']}*."
     best = views.answer("Is B best?", found, "best")
-    assert "Rank 1 of 3, +1.00 points of AUC" in best and "in the weakest of 2 comparisons: *" in best
+    assert "Rank 1 of 3; +1.00 points of AUC" in best and "in the weakest of 2 comparisons: *" in best
     assert views.answer("Are most?", found, "most").startswith("Are most? 50 %")
     assert "-0.0100 nats" in views.answer("Is it lower?", found, "loss")
     assert "? 0.65 [" in views.answer("Is it high?", found, "level")
@@ -103,12 +134,12 @@ def test_an_estimate_without_interval_is_a_number() -> None:
 
 
 def test_long_listings_name_extremes_and_decided_cells_only() -> None:
-    outcomes = ["worse", "undecided", "equivalent", "undecided", "undecided", "undecided"]
-    rows = pd.DataFrame({"name": list("abcdef"), "difference": [-2.0, -1, 0, 1, 3, 2], "outcome": outcomes})
-    assert views.listing(rows) == "a -2.00 (worse); e +3.00 (undecided); 3 others undecided; 1 other equivalent"
+    outcomes = ["worse", "undecided", "equivalent", *5 * ["undecided"]]
+    rows = pd.DataFrame({"name": list("abcdefgh"), "difference": [-2.0, -1, 0, 1, 3, 2, 1, 1], "outcome": outcomes})
+    assert views.listing(rows) == "a -2.00 (worse); e +3.00 (undecided); 5 others undecided; 1 other equivalent"
     assert views.listing(rows.head(2)) == "a -2.00 (worse); b -1.00 (undecided)"
     better = rows.assign(outcome="better")
-    assert views.listing(better) == "a -2.00 (better); e +3.00 (better); 4 others better"
+    assert views.listing(better) == "a -2.00 (better); e +3.00 (better); 6 others better"
     assert views.listing(rows.assign(difference=float("nan"))) == "not measured"
 
 
