@@ -452,7 +452,7 @@ Markdown("\n\n".join(said(name) for name in shown))
 # ## Where the numbers come from
 
 # %% tags=["hide-input"]
-footer("khatri-rao", records, made)
+footer("khatri-rao", records, made, shown=shown)
 
 # %% tags=["hide-input"]
 origins = tables.origins()

@@ -386,7 +386,7 @@ Markdown("\n\n".join(said(name) for name in shown))
 # ## Where the numbers come from
 
 # %% tags=["hide-input"]
-footer("self-ensemble", records, made)
+footer("self-ensemble", records, made, shown=shown)
 
 # %% [markdown]
 # **Next.** {doc}`/chapters/05_qnn_alpha` takes the whole network apart.

@@ -387,7 +387,7 @@ Markdown("\n\n".join(said(name) for name in shown))
 # ## Where the numbers come from
 
 # %% tags=["hide-input"]
-footer("qnn-alpha", records, made)
+footer("qnn-alpha", records, made, shown=measured)
 
 # %% [markdown]
 # **Next.** {doc}`/chapters/06_plug_and_play` puts the layers into other networks.

@@ -302,7 +302,7 @@ Markdown("\n\n".join(said(name) for name in shown))
 # ## Where the numbers come from
 
 # %% tags=["hide-input"]
-footer("plug-and-play", records, made)
+footer("plug-and-play", records, made, shown=shown)
 
 # %% [markdown]
 # **Next.** {doc}`/chapters/07_second_network` asks whether the loss replaces a second network.

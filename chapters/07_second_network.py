@@ -271,7 +271,7 @@ Markdown("\n\n".join(said(name) for name in shown))
 # ## Where the numbers come from
 
 # %% tags=["hide-input"]
-footer("second-network", records, made)
+footer("second-network", records, made, shown=shown)
 
 # %% [markdown]
-# **Next.** {doc}`/chapters/16_speed` shows what all this costs.
+# **Next.** {doc}`/chapters/08_distil` begins the second paper: a network that learns from another one.

@@ -735,7 +735,7 @@ Markdown("\n\n".join(said(name) for name in shown))
 # ## Where the numbers come from
 
 # %% tags=["hide-input"]
-footer("distil", records, made)
+footer("distil", records, made, shown=shown)
 
 # %% [markdown]
 # **Next.** {doc}`/chapters/09_align` adds the parallel MLP.

@@ -561,7 +561,7 @@ Markdown("\n\n".join(said(name) for name in shown))
 # ## Where the numbers come from
 
 # %% tags=["hide-input"]
-footer("align", records, made)
+footer("align", records, made, shown=shown)
 
 # %% [markdown]
 # **Next.** {doc}`/chapters/10_teachers` changes the teacher.

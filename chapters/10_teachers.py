@@ -604,7 +604,9 @@ def said(name):
                 "explicit-teachers-need-less-width",
                 told=of_widths(name),
             ),
-            views.answer("Is one embedding table enough?", found, "one-table-is-enough"),
+            views.answer(
+                "Is one embedding table enough?", found, "one-table-is-enough", lead="Two tables less one:"
+            ),
         ],
     )
 
@@ -648,7 +650,7 @@ Markdown("\n\n".join(said(name) for name in shown))
 # ## Where the numbers come from
 
 # %% tags=["hide-input"]
-footer("teachers", records, made)
+footer("teachers", records, made, shown=shown)
 
 # %% [markdown]
 # **Next.** {doc}`/chapters/11_fidelity` asks what exactly the student has taken over.

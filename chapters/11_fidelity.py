@@ -35,6 +35,7 @@ dataset = ""  # paper profile: run one data set only, for example "ml-100k"
 # %% tags=["hide-input"]
 import math
 
+import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 import torch
@@ -429,13 +430,23 @@ def heat_maps(panels, names):
     figure = make_subplots(1, len(panels), subplot_titles=list(panels), shared_yaxes=True)
     for place, square in enumerate(panels.values(), start=1):
         drawn = square.clone().fill_diagonal_(float("nan")).numpy().round(3)
-        hover = "%{y} with %{x}: %{z}<extra></extra>"
+        hover = "%{y} with %{x}: %{customdata}<extra></extra>"
         figure.add_trace(
-            go.Heatmap(z=drawn, x=names, y=names, coloraxis="coloraxis", hovertemplate=hover), 1, place
+            go.Heatmap(
+                z=np.log2(drawn).round(3),
+                x=names,
+                y=names,
+                customdata=drawn,
+                coloraxis="coloraxis",
+                hovertemplate=hover,
+            ),
+            1,
+            place,
         )
     figure.update_yaxes(autorange="reversed", showgrid=False)
     figure.update_xaxes(showgrid=False, tickangle=60)
-    scale = {"colorscale": "Cividis", "colorbar": {"title": "strength"}}
+    ticks = {"tickvals": [-2, -1, 0, 1, 2], "ticktext": ["1/4", "1/2", "1", "2", "4"]}
+    scale = {"colorscale": "Cividis", "cmin": -2, "cmax": 2, "colorbar": {"title": "strength", **ticks}}
     return figure.update_layout(coloraxis=scale, height=420)
 
 
@@ -444,7 +455,10 @@ for name in shown:
     panels |= {TITLES[key]: maps_of(name, PLACES[key]) for key in ("distilled", "DS-MLP, parallel", "MLP")}
     means = {title: torch.stack(list(maps.values())).mean(dim=0) for title, maps in panels.items() if maps}
     means = {title: square / off_diagonal(square) for title, square in means.items()}
-    caption = f"Interactions on {name}; 1 is the mean of a map. Are the bright pairs of the student those of its teacher?"
+    caption = (
+        f"Interactions on {name}; 1 is the mean of a map, and what is beyond 4 looks like 4. A field has no pair with itself. "
+        "Are the bright pairs of the student those of its teacher?"
+    )
     views.show(heat_maps(means, fields_of(name)), caption, "student-inherits-interactions")
 
 # %% [markdown]
@@ -495,7 +509,7 @@ for name in shown:
 # \big| R(\hat S) - R(T) \big| \le L\, \mathbb E |\hat S - T| \le L\, \lVert \hat S - T \rVert_2. \qquad (14)
 # $$
 #
-# The cross entropy of a *probability* has no finite $L$, and the paper's teacher gives one. Of a *logit* it has $L = 1$, for its derivative is $p - y$. So we
+# The cross entropy of a *probability* has no finite $L$, and the paper's teacher gives a probability. Of a *logit* it has $L = 1$, for its derivative is $p - y$. So we
 # read the bound on logits. It holds for all rows by arithmetic; the question is how much it says.
 
 # %% tags=["hide-input"]
@@ -715,7 +729,7 @@ if counted:
     display(figure_table(pd.DataFrame(counted), caption="Networks measured on test rows."))
 names = {cell for _, cell, _ in PLACES.values()} | {"GDCN"}
 records = [record for record in experiment_records("fidelity") if record["label"] in names]
-footer("fidelity", records, caption="The runs that left these networks.")
+footer("fidelity", records, shown=shown, caption="The runs that left these networks.")
 
 # %% [markdown]
 # **Next.** {doc}`/chapters/12_case_study` looks at single rows, and at what happens to a teacher's errors.

@@ -142,24 +142,33 @@ def show_cases(cases, title):
     captions = {
         GROUPS[
             0
-        ]: "Chosen because the teacher is wrong: follow the label from row to row. Who moves towards it?",
+        ]: "Chosen because the teacher is wrong. The open circle is what happened. Which marks leave the wrong end?",
         GROUPS[1]: "Drawn at random: here nobody was chosen to be wrong.",
     }
     for group, caption in captions.items():
         part = cases[(cases["group"] == group) & cases["model"].isin(DRAWN)]
-        part = part.assign(place=part["model"].map(DRAWN.index)).sort_values(["place", "sample"])
+        part = part.assign(place=part["model"].map(DRAWN.index)).sort_values(["place", "clicked", "sample"])
+        order = {
+            sample: k for k, sample in enumerate(part["sample"].unique(), start=1)
+        }  # those without a click first
+        beside = (
+            (part["place"] - len(DRAWN) / 2) * 0.12 * (part["place"] > 0)
+        )  # the models stand beside each other
+        part = part.assign(across=part["sample"].map(order) + beside)
         figure = scatter(
             part,
-            "sample",
+            "across",
             "probability",
             "model",
             color="model",
             names=False,
-            x_title="sample",
+            x_title="sample, those without a click first",
             y_title="probability of a click",
             title=f"{title}: {group}",
         )
-        figure.update_yaxes(range=[-0.05, 1.05])
+        figure.update_traces(marker={"symbol": "circle-open", "size": 22}, selector={"name": "label"})
+        figure.update_xaxes(tickvals=[*order.values()])
+        figure.update_yaxes(range=[-0.08, 1.08])
         views.show(figure, caption, "ds-mlp-mends-errors")
 
 
@@ -208,22 +217,21 @@ for name, rows in population.items():
             for kind in ("kept", "mended")
         ]
     )
-    figure = intervals(
-        long,
-        "share",
-        "model",
-        "low",
-        "high",
-        color="count",
-        x_title="share of the teacher's confident errors (%)",
-        title=name,
-        format=".1f",
-    )
-    views.show(
-        figure,
-        "Is DS-MLP's dot for *mended* right of the two plain MLPs', which never saw the teacher?",
-        "ds-mlp-mends-more-than-plain",
-    )
+    captions = {
+        "kept": (
+            "Whose dot is as far right as the student's makes the teacher's errors too.",
+            "student-inherits-errors",
+        ),
+        "mended": (
+            "Is DS-MLP's dot right of the two plain MLPs', which never saw the teacher?",
+            "ds-mlp-mends-more-than-plain",
+        ),
+    }
+    for kind, (caption, claim) in captions.items():
+        titles = {"x_title": f"{kind} of the teacher's confident errors (%)", "title": f"{name}: {kind}"}
+        part = long[long["count"] == kind]
+        figure = intervals(part, "share", "model", "low", "high", format=".1f", **titles)
+        views.show(figure, caption, claim)
 
 # %% tags=["hide-input"]
 for name, rows in population.items():
@@ -384,7 +392,7 @@ if measured:
     display(figure_table(pd.DataFrame(measured), caption="Networks whose errors are counted on test rows."))
 names = {cell for _, cell, _ in PLACES.values()} | {"GDCN"}
 records = [record for record in experiment_records("case-study") if record["label"] in names]
-footer("case-study", records, caption="The runs that left these networks.")
+footer("case-study", records, shown=shown, caption="The runs that left these networks.")
 
 # %% [markdown]
 # **Next.** {doc}`/chapters/13_scaling` makes teacher and streams wider.

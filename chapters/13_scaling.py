@@ -599,7 +599,7 @@ Markdown("\n\n".join([*(said(name) for name in shown), said_of_latency()]))
 # ## Where the numbers come from
 
 # %% tags=["hide-input"]
-footer("scaling", records, made)
+footer("scaling", records, made, shown=shown)
 
 # %% tags=["hide-input"]
 origins = tables.origins()
@@ -609,4 +609,4 @@ figure_table(
 )
 
 # %% [markdown]
-# **Next.** {doc}`/chapters/16_speed` shows what all this costs.
+# **Next.** {doc}`/chapters/14_overall` puts all systems side by side.

@@ -55,6 +55,7 @@ from ctrlib.lab.overall import (
     strength_search,
     told_apart,
 )
+from ctrlib.lab.stats import MIN_SEEDS_FOR_TEST
 from ctrlib.lab.tables import papers_table
 
 # %% [markdown]
@@ -322,9 +323,10 @@ def said(name):
     table = told_apart(runs[name])
     first, last = stretches[name][0]
     points = [
-        f"{len(order)} systems are measured. The best mean has {first}, at {tables[name]['test_auc'].iloc[0]:.2f} %. The group that "
+        f"{len(order)} systems are measured. {first} has the best mean, {tables[name]['test_auc'].iloc[0]:.2f} %. The group that "
         f"cannot be told from one another at the top has {order.index(last) + 1} systems and ends with {last}.",
-        f"Of {len(table)} pairs {int(table['apart'].sum())} can be told apart.",
+        f"{int((table['seeds'] >= MIN_SEEDS_FOR_TEST).sum())} of the {len(table)} pairs have the {MIN_SEEDS_FOR_TEST} common seeds that "
+        f"a test takes; {int(table['apart'].sum())} of these can be told apart.",
     ]
     for method in ("QNN-alpha", "DS-MLP"):
         if method in order:

@@ -404,7 +404,9 @@ Markdown("\n\n".join(told))
 # ## Where the numbers come from
 
 # %% tags=["hide-input"]
-footer("noise-floor", records, made)
+elsewhere = [record for name in PAIRS_FROM if name != EXPERIMENT for record in experiment_records(name)]
+headline_runs = [record for record in experiment_records("qnn-alpha") if record["label"] == "QNN-alpha"]
+footer("noise-floor", [*records, *[r for r in elsewhere if r["dataset"] in pairs], *headline_runs], made)
 
 # %% [markdown]
 # **Next.** {doc}`/chapters/16_speed` measures what all these runs cost.

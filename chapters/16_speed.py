@@ -123,8 +123,8 @@ figure_table(
 # thing at a time. The system is QNN-alpha with the settings of the authors' best run on Frappe: 13 rows, 2 layers, batch
 # norm, two passes.
 #
-# When these times were taken, the rungs from one shared table on up to the last but one started from embeddings of zero; the
-# code now draws them as all other sides do. Operations and memory traffic of a step are the same.
+# The rungs between the first shared table and the last but one were timed with embeddings of zero, which costs the same
+# operations and memory traffic.
 
 # %% tags=["hide-input"]
 rungs = tables.ladder()

@@ -130,7 +130,7 @@ X_train, X_test, y_train, y_test = train_test_split(X, y, test_size=0.2, random_
 # stages.
 #
 # The settings are small versions of those that the searches of the other chapters chose on this data set. They are no law. On
-# your data the strength of L2 on the embedding matters most, and the last section searches it.
+# your data the strength of L2 on the embedding matters most, and {ref}`a grid search <your-grid-search>` finds it.
 
 # %%
 WIDTHS = (64, 64)
@@ -325,6 +325,7 @@ print(
 )
 
 # %% [markdown]
+# (your-grid-search)=
 # ## In a pipeline, in a grid search
 #
 # What comes before the classifier, and which settings it takes, is scikit-learn's affair. Here a step makes spellings
@@ -420,4 +421,4 @@ Markdown(views.findings(f"{FILE.name}, {len(X_train):,} training rows", points))
 # All of them were computed while this page was built, in the profile that the table at the top names. Nothing is read from
 # records and nothing is written.
 #
-# **Next.** {doc}`/book/data` tells what the data sets of this book are, {doc}`/book/numbers` how its numbers come about.
+# **Next.** {doc}`/book/gallery` shows every system that you can train here, {doc}`/book/data` the data sets of this book.

@@ -179,9 +179,10 @@ def intervals(
     _require(df, x, y, low, high, *([color] if color else []))
     lanes = list(dict.fromkeys(df[y]))
     groups = list(_groups(df, color))
+    crowded = df[y].duplicated().any()  # a lane has several dots, so groups stand a little apart
     figure = go.Figure()
     for number, (name, part) in enumerate(groups):
-        shift = (number - (len(groups) - 1) / 2) * 0.6 / len(groups)
+        shift = (number - (len(groups) - 1) / 2) * 0.6 / len(groups) if crowded else 0.0
         figure.add_scatter(
             x=part[x],
             y=[lanes.index(lane) + shift for lane in part[y]],
@@ -201,7 +202,7 @@ def intervals(
             f"%{{customdata[1]:{format}}} to %{{customdata[2]:{format}}}<extra></extra>",
         )
     if reference is not None:
-        figure.add_vline(x=reference, line={"dash": "dash", "width": 1, "color": INK})
+        figure.add_vline(x=reference, line={"dash": "dash", "width": 2, "color": INK})
     figure.update_yaxes(
         tickvals=list(range(len(lanes))),
         ticktext=[str(lane) for lane in lanes],

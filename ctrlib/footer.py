@@ -16,22 +16,29 @@ from ctrlib.lab.provenance import provenance, told
 from ctrlib.lab.records import Record
 
 IN_THE_BOOK = "CTRLIB_IN_THE_BOOK"  # environment: set while the book is built, whose files the footer links to
-CAPTION = "Every number on this page comes from these runs."
+CAPTION = "The runs behind the numbers of this page."
 HEADINGS = {"dataset": "data", "source": "from", "processor": "device", "dates": "made on", "data": "data fingerprint"}
 
 
 def footer(
-    experiment: str, recorded: Sequence[Record] = (), made: Sequence[Record] = (), *, caption: str = CAPTION
+    experiment: str,
+    recorded: Sequence[Record] = (),
+    made: Sequence[Record] = (),
+    *,
+    shown: Sequence[str] | None = None,
+    caption: str = CAPTION,
 ) -> None:
     """Show where a chapter's numbers come from: the runs, whether they are fresh, the command, the downloads.
 
-    recorded: the stored runs that the page shows. made: those of this build. Raises `SettingError` for an unknown
+    recorded: the stored runs that the page can show. made: those of this build. shown: the data sets whose stored runs
+    the page shows; None for all. Raises `SettingError` for an unknown
     experiment.
     """
     from IPython.display import HTML, Markdown, display
 
     if experiment not in EXPERIMENTS:
         raise unknown("experiment", experiment, EXPERIMENTS)
+    recorded = [record for record in recorded if shown is None or record["dataset"] in shown]
     fresh, text = told(recorded, made) if recorded else (True, "No stored run stands behind this page.")
     display(HTML(_state(fresh, text)))  # type: ignore[no-untyped-call]
     if recorded or made:

@@ -36,6 +36,7 @@
       "hoverlabel.bgcolor": paper, "hoverlabel.font.color": ink, "hoverlabel.bordercolor": faint,
       "modebar.bgcolor": "rgba(0,0,0,0)", "modebar.color": faint, "modebar.activecolor": ink,
     };
+    (layout.shapes || []).forEach((_, i) => { update[`shapes[${i}].line.color`] = ink; });
     for (const axis of new Set(["xaxis", "yaxis", ...axesOf(layout)])) {
       for (const part of ["gridcolor", "zerolinecolor", "linecolor"]) update[`${axis}.${part}`] = faint;
     }
