@@ -509,7 +509,7 @@ for name in shown:
     display(views.verdict_table(verdicts[name], name))
 
 # %% [markdown]
-# How each claim is tested, which pairs were compared, and what the paper's own figures or logs say against it:
+# How each claim is tested, which pairs were compared, and what the paper's own figures or logs say against it, stands in the folds.
 
 # %% tags=["hide-input"]
 for name in shown:
@@ -579,10 +579,13 @@ def said(name):
             views.answer(
                 "Do more than half of the formats gain AUC without their ReLU?", found, "share-without-relu"
             ),
+            views.answer("And on the patient schedule?", found, "share-patient"),
             tested
             and f"Which gaps does a test decide? Of {len(quadratic)} formats with runs on both sides: {tested}.",
             views.answer("Does the MLP lose more than a point without its ReLU?", found, "mlp-collapses"),
+            views.answer("Does it on the patient schedule?", found, "mlp-collapses-patient"),
             views.answer("Is T19 the best of the formats without ReLU?", found, "t19-best"),
+            views.answer("Is it on the patient schedule?", found, "t19-best-patient"),
         ],
     )
 

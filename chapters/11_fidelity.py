@@ -527,7 +527,7 @@ for name in shown:
 # %% [markdown]
 # ## Verdicts
 #
-# The claims about the synthetic study first. Its data set is the paper's in kind, its numbers are our choices. The claims that say *our question* are not the paper's.
+# The claims about the synthetic study first; its data are called *polynomial*. Its data set is the paper's in kind, its numbers are our choices. The claims that say *our question* are not the paper's.
 
 # %% tags=["hide-input"]
 CLAIMS = [claim for claim in load_claims() if claim.experiment == "fidelity"]

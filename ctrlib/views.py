@@ -303,8 +303,10 @@ def _texts(values: Sequence[str | None], like: pd.DataFrame) -> pd.Series[Any]:
 
 
 def test_table(verdicts: pd.DataFrame, dataset: str) -> Table:
-    """Return how each claim of `evaluate_claims` is tested, and what was compared."""
-    return table(verdicts, TEST_COLUMNS, f"The tests on {dataset}.")
+    """Return how each claim of `evaluate_claims` is tested and what was compared, folded up."""
+    inside = table(verdicts, TEST_COLUMNS, "Labels are those of the records.")
+    summary = f"<summary>The tests on {html.escape(dataset)}</summary>"
+    return Table(f'<div class="ctr-fold"><details>{summary}{inside.html}</details></div>', inside.text)
 
 
 def findings(title: str, points: Sequence[str]) -> str:
