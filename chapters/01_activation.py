@@ -22,7 +22,7 @@
 #
 # The QNN-alpha paper {cite:p}`li2025qnn` answers no (sections 2.2 and 2.3, Table 1). It trains 25 quadratic layer
 # formats on Criteo, each once with and once without a ReLU after every layer. This chapter runs the same table with
-# several seeds on other public data, and asks how much of the answer is noise.
+# several seeds on other public data, and asks how much of the answer is noise, and how much the training schedule.
 #
 # **Before you read on.** You need logistic regression, AUC and the idea of an embedding table.
 # {doc}`/book/numbers` says how we train and how a claim gets its verdict.
