@@ -512,8 +512,8 @@ for name in shown:
 # How each claim is tested, which pairs were compared, and what the paper's own figures or logs say against it, stands in the folds.
 
 # %% tags=["hide-input"]
-for name in shown:
-    display(views.test_table(verdicts[name], name))
+if verdicts:
+    display(views.test_table(verdicts))
 
 # %% [markdown]
 # ## How large is the noise?

@@ -538,9 +538,10 @@ if not study.empty:
 for name in shown:
     asked = [claim for claim in CLAIMS if NAME not in claim.datasets]
     judged[name] = evaluate_claims(runs[name], "fidelity", name, asked)
-for table in (views.verdict_table, views.test_table):
-    for name, rows in judged.items():
-        display(table(rows, name))
+for name, rows in judged.items():
+    display(views.verdict_table(rows, name))
+if judged:
+    display(views.test_table(judged))
 
 # %% [markdown]
 # ## What we saw

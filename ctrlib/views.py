@@ -277,9 +277,10 @@ def waiting(recorded: Sequence[str], shown: Sequence[str]) -> None:
 def verdicts(runs: Mapping[str, pd.DataFrame], experiment: str, shown: Sequence[str]) -> dict[str, pd.DataFrame]:
     """Show the verdicts on an experiment's claims on each data set, then how each is tested; return them."""
     found = {name: evaluate_claims(runs[name], experiment, name) for name in shown}
-    for show_rows in (verdict_table, test_table):
-        for name, rows in found.items():
-            _display(show_rows(rows, name))
+    for name, rows in found.items():
+        _display(verdict_table(rows, name))
+    if found:
+        _display(test_table(found))
     return found
 
 
@@ -302,10 +303,14 @@ def _texts(values: Sequence[str | None], like: pd.DataFrame) -> pd.Series[Any]:
     return pd.Series(values, index=like.index, dtype=object)
 
 
-def test_table(verdicts: pd.DataFrame, dataset: str) -> Table:
-    """Return how each claim of `evaluate_claims` is tested and what was compared, folded up."""
-    inside = table(verdicts, TEST_COLUMNS, "Labels are those of the records.")
-    summary = f"<summary>The tests on {html.escape(dataset)}</summary>"
+def test_table(verdicts: Mapping[str, pd.DataFrame]) -> Table:
+    """Return how each claim is tested and what was compared, folded up. verdicts: data set -> `evaluate_claims`."""
+    whole = pd.concat([rows.assign(data=name) for name, rows in verdicts.items()], ignore_index=True)
+    measured = whole[whole["outcome"] != "not measured"]
+    compared = (measured["data"] + ": " + measured["compared"]).groupby(measured["id"]).agg("; ".join)
+    rows = whole.drop_duplicates("id")
+    inside = table(rows.assign(compared=rows["id"].map(compared)), TEST_COLUMNS, "Labels are those of the records.")
+    summary = "<summary>How each claim was tested</summary>"
     return Table(f'<div class="ctr-fold"><details>{summary}{inside.html}</details></div>', inside.text)
 
 

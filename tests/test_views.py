@@ -66,7 +66,9 @@ def test_verdicts_are_told_in_units(monkeypatch: pytest.MonkeyPatch) -> None:
     text = views.verdict_table(found, "d").html
     assert "+1.00 points of AUC [+1.00, +1.00]" in text and "-0.0100 nats" in text
     assert "not measured" in text and "in the paper" not in text, "where the paper prints none"
-    assert views.test_table(found, "d").html.count("<details>") == 1
+    both = views.test_table({"d": found, "other": found}).html
+    assert both.count("<details>") == 1 and both.count("<tr>") == 1 + len(claims), "a row for each claim"
+    assert "d: test_auc: B - A; other: test_auc: B - A" in both
 
 
 def test_a_sweep_is_in_order_of_its_factor() -> None:
