@@ -407,6 +407,12 @@ def over_weights(name, metric, losses=tuple(LAMBDAS), scale=1.0):
     return pd.DataFrame(rows, columns=["loss", "label", "weight", "value", "half"])
 
 
+def in_two_figures(rows):
+    """The rows of a figure, and those of the squared mean apart: its largest weight would flatten all other lines."""
+    alone = rows["loss"] == "squared mean"
+    return [part for part in (rows[~alone], rows[alone]) if len(part) > 1]
+
+
 def weight_figure(rows, title, y_title, references, color="loss"):
     """A metric over λ on a logarithmic axis; dotted lines are the references (name -> value)."""
     titles = {"x_title": "λ", "y_title": y_title, "title": title}
@@ -447,15 +453,15 @@ def apart(name):
 
 
 for name in shown:
-    rows = over_weights(name, "test_auc", scale=100)
-    if len(rows):
+    for rows in in_two_figures(over_weights(name, "test_auc", scale=100)):
         figure = weight_figure(rows, name, "test AUC (%)", levels_of(name, "test_auc", LEVELS, 100))
         views.show(
             figure,
             "AUC of the stage's prediction. Does more weight help, and can it be too much? Bars: 95 % over seeds.",
             "larger-lambda-helps",
         )
-        display(Markdown(apart(name)))
+    if told := apart(name):
+        display(Markdown(told))
 
 # %% [markdown]
 # Now the conflict. The figure shows the logloss of cross entropy's cells twice: of the stage's prediction, which is half the main
@@ -493,8 +499,7 @@ AGREEMENT = {
 }
 for name in shown:
     for metric, (y_title, caption) in AGREEMENT.items():
-        rows = over_weights(name, metric)
-        if len(rows):
+        for rows in in_two_figures(over_weights(name, metric)):
             figure = weight_figure(rows, name, y_title, levels_of(name, metric, NO_TEACHER))
             views.show(figure, caption, "agreement-grows-with-lambda")
 
