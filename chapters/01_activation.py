@@ -83,7 +83,10 @@ figure_table(formats, math=["layer"], caption="The layer formats, as they run.")
 # affine map to the logit:
 #
 # $$
-# x_{l+1} = \mathrm{Drop}\big(\phi(T_l(x_l))\big), \qquad \hat y = \sigma(w^\top x_3 + b).
+# \begin{gathered}
+# x_{l+1} = \mathrm{Drop}\big(\phi(T_l(x_l))\big), \\
+# \hat y = \sigma(w^\top x_3 + b).
+# \end{gathered}
 # $$
 #
 # T1, T2 and T6 hold a full tensor. As in the authors' code they first compress $x_0$ to width 100. The MLP has three

@@ -53,7 +53,11 @@ from ctrlib.plane import BOX, EPOCHS, NETWORKS, points
 # So a quadratic format sees products of affine features of the point:
 #
 # $$
-# x_0 = A\,(u, v)^\top + a, \qquad x_{l+1} = \phi(T_l(x_l)), \qquad \hat y = \sigma(w^\top x_2 + b).
+# \begin{gathered}
+# x_0 = A\,(u, v)^\top + a, \\
+# x_{l+1} = \phi(T_l(x_l)), \\
+# \hat y = \sigma(w^\top x_2 + b).
+# \end{gathered}
 # $$
 #
 # Width, depth, the learning rate of 0.01 and the epochs (500 on the moons, 100 on the circles) are the paper's. It does

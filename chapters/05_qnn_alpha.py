@@ -53,8 +53,10 @@ from ctrlib.lab.tables import papers_table
 # norm over the batch:
 #
 # $$
-# x_{l+1} = \mathrm{Drop}\Big(x_l + x_l \odot \sum_{r=1}^{R} \mathrm{Drop}\big(\rho(\mathrm{BN}(W_{l,r} x_l + b_{l,r}))\big)\Big),
-# \qquad \hat y = \sigma(w^\top x_L + b).
+# \begin{gathered}
+# x_{l+1} = \mathrm{Drop}\Big(x_l + x_l \odot \sum_{r=1}^{R} g_{l,r}\Big), \quad \hat y = \sigma(w^\top x_L + b), \\
+# g_{l,r} = \mathrm{Drop}\big(\rho(\mathrm{BN}(W_{l,r} x_l + b_{l,r}))\big).
+# \end{gathered}
 # $$
 #
 # The paper's ablations, and how we read them:

@@ -50,8 +50,10 @@ from ctrlib.lab.tables import papers_table
 # The prediction is the sigmoid of the mean logit (Eq. 7), and the loss has three parts (Eq. 9 and 10):
 #
 # $$
-# \hat y = \sigma\big(\tfrac12 (z_M + z_P)\big), \qquad
+# \begin{gathered}
+# \hat y = \sigma\big(\tfrac12 (z_M + z_P)\big), \\
 # \mathcal L = \overline{\mathrm{bce}(\hat y, y)} + \alpha\, \overline{\mathrm{bce}(\sigma(z_M), y)} + \beta\, \overline{\mathrm{bce}(\sigma(z_P), y)}.
+# \end{gathered}
 # $$
 #
 # The first part trains the pair. The other two, the *alignment losses*, make each stream a predictor of its own. Before the two heads the hidden states

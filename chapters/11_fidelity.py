@@ -79,8 +79,10 @@ from ctrlib.lab.streams import measure_runs
 # is trained, a student distilled, two streams aligned. How far is each from the truth?
 #
 # $$
-# \mathrm{MSE}(f) = \frac{1}{|V|} \sum_{x \in V} \big(\sigma(f(x)) - \sigma(f^*(x))\big)^2, \qquad V \text{ all combinations}.
+# \mathrm{MSE}(f) = \frac{1}{|V|} \sum_{x \in V} \big(\sigma(f(x)) - \sigma(f^*(x))\big)^2
 # $$
+#
+# with $V$ the set of all combinations.
 #
 # The paper gives the three fields, the GDCN and the three things that are compared: the cross network of the teacher, the main MLP
 # and the parallel MLP. It prints a figure and no numbers. Everything else is left open. What we chose:
