@@ -424,7 +424,7 @@ Markdown(". ".join(f"An epoch on {name} has about {steps_per_epoch(name)} steps"
 # %% [markdown]
 # So we ran the formats again on a *patient* schedule: the learning rate stays at 1e-3, and training ends after ten epochs
 # without gain. Nothing else changes, and the best epoch is still chosen on validation rows. Ten was the first number we
-# tried and the only one. T1, T2 and T6 are left out for their cost.
+# tried here and the only one; {doc}`/chapters/03_khatri_rao` has a milder schedule. T1, T2 and T6 are left out for their cost.
 
 
 # %% tags=["hide-input"]
