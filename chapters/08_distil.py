@@ -644,11 +644,7 @@ def of_squared_mean(name):
     if not found or not free:
         return ""
     last, level = found[1], next(iter(free.values()))
-    away = (
-        "stays near that"
-        if abs(last["value"] - level) < 1
-        else "does not: it pushes all rows at once, and the ranks suffer"
-    )
+    away = "stays near that" if abs(last["value"] - level) < 1 else "does not stay near that"
     return (
         f"Does the squared mean leave the student free? Without teacher the AUC is {level:.2f} %; with the squared mean at "
         f"λ = {last['weight']:g} it is {last['value']:.2f} %. It {away}."

@@ -169,10 +169,11 @@ def against(frame: pd.DataFrame, reference: str, names: Mapping[str, str]) -> pd
 
 
 def _shared(frame: pd.DataFrame, labels: Iterable[str]) -> pd.DataFrame:
-    """Return the runs of `labels` whose seed at least two of the labels have; all runs of a single label."""
+    """Return the runs of `labels` whose seed at least two of the labels have; all runs where no seed is shared."""
     runs = frame[frame["label"].isin(list(labels))]
-    owners = runs[runs["status"] == "completed"].groupby("seed")["label"].nunique()
-    return runs[runs["seed"].isin(owners.index[owners > 1])] if runs["label"].nunique() > 1 else runs
+    owners = runs.groupby("seed")["label"].nunique()
+    shared = owners.index[owners > 1]
+    return runs[runs["seed"].isin(shared)] if len(shared) else runs
 
 
 def _percent(cells: pd.DataFrame) -> pd.DataFrame:

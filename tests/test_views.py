@@ -46,6 +46,11 @@ def test_seeds_of_one_cell_alone_take_no_part() -> None:
     assert found.loc["first", "test_auc"] == pytest.approx(81.5) and found.loc["first", "seeds"] == 4
     assert views.sweep(runs, {"A": 1, "B": 2}, "rows")["seeds"].tolist() == [4, 4]
     assert views.sweep(runs, {"A": 1}, "rows")["seeds"].tolist() == [8], "a single cell keeps all of its runs"
+    alone = pd.concat([more, frame().query("label == 'B'")], ignore_index=True)
+    assert views.sweep(alone, {"A": 1, "B": 2}, "rows")["seeds"].tolist() == [4, 4], "no seed is shared: all are kept"
+    broken = runs.assign(status=runs["status"].where((runs["label"] != "B") | (runs["seed"] != 1), "failed"))
+    found = views.against(broken, "A", {"A": "first", "B": "second"}).set_index("name")
+    assert found.loc["second", "failed"] == 1, "a failed run is counted"
 
 
 def test_intervals_stand_behind_their_values() -> None:
