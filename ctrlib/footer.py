@@ -31,8 +31,7 @@ def footer(
     """Show where a chapter's numbers come from: the runs, whether they are fresh, the command, the downloads.
 
     recorded: the stored runs that the page can show. made: those of this build. shown: the data sets whose stored runs
-    the page shows; None for all. Raises `SettingError` for an unknown
-    experiment.
+    the page shows; None for all. Raises `SettingError` for an unknown experiment.
     """
     from IPython.display import HTML, Markdown, display
 

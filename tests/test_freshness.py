@@ -304,6 +304,15 @@ def test_footer_names_the_experiment_that_does_not_exist() -> None:
     assert command("align") == "ctrlib run align --profile paper --device cuda"
 
 
+def test_footer_lists_the_data_sets_that_the_page_shows(capsys: pytest.CaptureFixture[str]) -> None:
+    stored = [record(), record(dataset="ml-1m")]
+    footer("activation", stored)
+    assert "ml-1m" in capsys.readouterr().out
+    footer("activation", stored, shown=[stored[0]["dataset"]])
+    told = capsys.readouterr().out
+    assert "ml-1m" not in told and stored[0]["dataset"] in told
+
+
 def test_records_as_csv(folder: Path, tmp_path: Path) -> None:
     put(folder, record())
     put(folder, record(experiment="teachers", label="GDCN"))
