@@ -38,7 +38,7 @@ endif
 	touch $@
 
 # torch is pinned by hand. Its GPU builds name their CUDA packages themselves; the lock leaves those out, so that
-# it fits computers with and without a GPU.
+# it fits computers with and without a GPU. Pins must install on every Python 3.11, the early ones too (a test sees).
 lock:
 	rm -rf build/lock && $(PYTHON) -m venv build/lock
 	build/lock/bin/pip install -q torch==2.13.0 setuptools wheel

@@ -5,9 +5,11 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
+from importlib.metadata import metadata
 from pathlib import Path
 
 import pytest
+from packaging.specifiers import SpecifierSet
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "ctrlib"
@@ -79,3 +81,13 @@ def test_public_names_stay() -> None:
 
     promised = ["load_dataset", "build_model", "MODELS", "FORMATS", "fit", "evaluate", "Protocol", "Grid", "run_grid"]
     assert all(hasattr(ctrlib, name) for name in promised)
+
+
+@pytest.mark.parametrize("oldest", ["3.11.0", "3.12.0"])
+def test_every_pin_installs_on_the_oldest_python_of_each_series(oldest: str) -> None:
+    """Distributions keep their first patch release for years; a pin that asks for a later one fails there."""
+    lines = (ROOT / "requirements.lock").read_text(encoding="utf8").splitlines()
+    names = [line.split("==")[0] for line in lines if "==" in line]
+    asked = {name: metadata(name)["Requires-Python"] for name in names}
+    refused = {name: range_ for name, range_ in asked.items() if range_ and oldest not in SpecifierSet(range_)}
+    assert names and not refused, f"not on Python {oldest}: {refused}; pin an earlier version"
