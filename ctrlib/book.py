@@ -33,7 +33,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from ctrlib import pictures
+from ctrlib import pictures, plotly_js
 from ctrlib.embed import Shelf, name_of
 from ctrlib.errors import CtrlibError, unknown
 from ctrlib.footer import IN_THE_BOOK
@@ -307,13 +307,13 @@ def stage(profile: str, out: Path) -> None:
         site = Path(folder)
         assets, staged = site / "book" / "assets", {}
         shutil.copytree(root() / "book", site / "book", ignore=_ignored(pages))
-        _add_scripts(assets)
         _add_downloads(assets)
         for name, source in pages.items():
             target = site / source.relative_to(root()).with_suffix(".ipynb")
             notebook = _page(name, _notebook(source), profile, out, shared)
             staged[target] = without_machine(notebook, str(root().resolve()))
         figures = [figure for notebook in staged.values() for figure in figures_of(notebook)]
+        _add_scripts(assets, figures)
         shelf = _shelf(assets, figures, out / "pictures")
         for target, notebook in staged.items():
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -371,11 +371,10 @@ def _ignored(pages: dict[str, Path]) -> Any:
     return shutil.ignore_patterns(".ipynb_checkpoints", *names)
 
 
-def _add_scripts(assets: Path) -> None:
+def _add_scripts(assets: Path, figures: list[Any]) -> None:
     """Put plotly.js and MathJax beside the book's own assets, so that no page asks the network for them."""
-    from plotly.offline import get_plotlyjs
-
-    (assets / "plotly.min.js").write_text(get_plotlyjs(), encoding="utf-8")
+    kinds = {trace.get("type", plotly_js.CORE) for figure in figures for trace in figure["data"]}
+    (assets / "plotly.min.js").write_text(plotly_js.script(kinds), encoding="utf-8")
     package = find_spec(MATHJAX)
     folders = package.submodule_search_locations if package else None
     if not folders:

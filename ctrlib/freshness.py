@@ -27,7 +27,7 @@ from ctrlib.pages import INJECTED, Notebook
 from ctrlib.paths import records_dir, root
 
 # Modules that build and publish the book. No page and no other module imports them, so they change no output.
-BUILD_ONLY = ("book", "cli", "embed", "freshness", "pages", "pictures", "publish", "rerun")
+BUILD_ONLY = ("book", "cli", "embed", "freshness", "pages", "pictures", "plotly_js", "publish", "rerun")
 LIBRARIES = ("torch", "numpy", "pandas", "scikit-learn", "scipy", "numba", "polars", "plotly", "contourpy")
 CODE = "the page's code"
 OPTIONAL = {"records of ": "", "what a page left as ": LEFT, "the text of ": TEXT}  # -> how what was read is noted

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from ctrlib import pages, pictures, views
+from ctrlib import pages, pictures, plotly_js, views
 from ctrlib.embed import Shelf, as_csv, describe, name_of, plain
 from ctrlib.errors import SettingError
 from ctrlib.figures import boundaries, curves, intervals, scatter, stacked
@@ -104,3 +104,36 @@ def test_without_a_browser_there_are_no_pictures(
     (tmp_path / "old.svg").touch()
     assert pictures.draw({"old": {}, "new": {}}, tmp_path, tmp_path / "plotly.min.js") == {"old"}
     assert "No Chromium" in capsys.readouterr().out
+
+
+LIBRARY = (
+    'var W=0;var bar=W((t,e)=>{"use strict";e.exports=bars()});var map=W((t,e)=>{"use strict";e.exports=maps()});'
+    'var bars=W((t,e)=>{e.exports={moduleType:"trace",name:"bar"}});var maps=W((t,e)=>{e.exports={moduleType:"trace",'
+    'name:"heatmap"}});var dates=W((t,e)=>{"use strict";e.exports=days()});var days=W((t,e)=>{e.exports={}});'
+    "var all=W((t,e)=>{core.register([bar(),map(),dates()]);e.exports=core})"
+)
+
+
+@pytest.mark.parametrize(
+    ("kinds", "started"),
+    [
+        (["bar"], "[bar()]"),
+        (["heatmap", "bar", "scatter"], "[bar(),map()]"),
+        (["scatter"], "[]"),
+        (["pie", "bar"], "[bar(),map(),dates()]"),
+    ],
+)
+def test_the_library_starts_the_kinds_of_traces_that_are_drawn(kinds: list[str], started: str) -> None:
+    assert plotly_js.only(LIBRARY, kinds) == LIBRARY.replace("[bar(),map(),dates()]", started)
+
+
+def test_a_library_of_another_form_stays_whole() -> None:
+    other = LIBRARY.replace("register", "add")
+    assert plotly_js.only(other, ["bar"]) == other
+
+
+def test_the_installed_library_has_the_form_that_can_be_cut() -> None:
+    whole = plotly_js.script(["no such kind"])
+    cut = plotly_js.script(["bar", "heatmap", "contour"])
+    (before,), (after,) = plotly_js.LIST.findall(whole), plotly_js.LIST.findall(cut)
+    assert len(before.split(",")) > 40 and len(after.split(",")) == 3

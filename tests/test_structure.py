@@ -25,7 +25,7 @@ ORDER = [
     ["lab"],
     ["figures", "diagrams"],
     ["views", "differences", "footer", "embed"],
-    ["pages", "pictures"],
+    ["pages", "pictures", "plotly_js"],
     ["freshness", "publish"],
     ["book", "bench"],
     ["ledger", "gallery", "rerun"],

@@ -1,7 +1,8 @@
-// Draws <div class="ctr-figure" data-figure="NAME"><div class="ctr-plot"><img></div></div>, where the picture of the
-// figure stands until it is drawn, since plotly takes seconds to start. plotly lies beside this file, and the figure's
-// data, layout and frames in figures/NAME.js. Both are fetched when the figure comes near the screen. Its title becomes text of the page, its sliders and menus become controls of the browser,
-// which a keyboard reaches. When the reader changes between light and dark, drawn figures change their colours.
+// Draws <div class="ctr-figure" data-figure="NAME"><div class="ctr-plot"><img></div></div>. The picture stands there until
+// the figure is drawn, since plotly takes seconds to start. plotly lies beside this file, and the figure's data, layout
+// and frames in figures/NAME.js. Both are fetched when the figure comes near the screen. Its title becomes text of the
+// page, its sliders and menus become controls of the browser, which a keyboard reaches. When the reader changes between
+// light and dark, drawn figures change their colours.
 (() => {
   "use strict";
   const folder = document.currentScript.src.replace(/[^/]*$/, "");
