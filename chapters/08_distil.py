@@ -414,7 +414,7 @@ def in_two_figures(rows):
 
 
 def weight_figure(rows, title, y_title, references, color="loss"):
-    """A metric over λ on a logarithmic axis; dotted lines are the references (name -> value)."""
+    """A metric over λ on a logarithmic axis; broken lines are the references (name -> value)."""
     titles = {"x_title": "λ", "y_title": y_title, "title": title}
     figure = scatter(
         rows, "weight", "value", "label", color=color, y_error="half", joined=True, names=False, **titles

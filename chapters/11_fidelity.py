@@ -43,7 +43,7 @@ from IPython.display import Markdown, display
 from plotly.subplots import make_subplots
 
 from ctrlib import views
-from ctrlib.figures import figure_table, intervals, scatter
+from ctrlib.figures import figure_table, intervals, logarithmic, scatter
 from ctrlib.footer import footer
 from ctrlib.lab import Grid, run_grid
 from ctrlib.lab.claims import evaluate_claims, load_claims
@@ -277,7 +277,7 @@ if len(found):
         y_title="squared distance to the teacher's probability",
     )
     figure.update_xaxes(type="log", tickvals=list(ROWS.values()))
-    figure.update_yaxes(type="log")
+    logarithmic(figure, "y")
     views.show(
         figure, "Who gets ever nearer to the teacher, and whose line levels off?", "error-falls-as-written"
     )

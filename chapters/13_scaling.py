@@ -41,7 +41,7 @@ from IPython.display import Markdown, display
 from ctrlib import views
 from ctrlib.bench import tables
 from ctrlib.errors import RecordError
-from ctrlib.figures import DASHES, PALETTE, curves, figure_table, intervals, scatter
+from ctrlib.figures import DASHES, PALETTE, curves, figure_table, intervals, logarithmic, scatter
 from ctrlib.footer import footer
 from ctrlib.lab import Grid, run_anew, run_grid
 from ctrlib.lab.claims import evaluate_claims, load_claims
@@ -185,7 +185,7 @@ for name in shown:
         **titles,
     )
     figure = with_curves(figure, name)
-    figure.update_xaxes(type="log")
+    logarithmic(figure, "x")
     caption = "Points are means with 95 % intervals over seeds, lines the fitted parabolas. Does one line bend down and the other rise?"
     views.show(figure, caption, "student-scales-better")
     extra = {"network": ("network", ""), "improvement": ("RelaImpr over the plain MLP %", "+.2f")}
@@ -381,8 +381,7 @@ if not latency.empty:
         float(both[["paper_ratio", "ratio"]].max().max()),
     ]
     figure.add_scatter(x=ends, y=ends, mode="lines", line={"dash": "dash", "width": 1}, name="alike")
-    figure.update_xaxes(type="log")
-    figure.update_yaxes(type="log")
+    logarithmic(figure)
     views.show(
         figure,
         "On the dashed line a network is as slow beside GDCN as in the paper. Batches of 4,096 rows.",

@@ -38,7 +38,7 @@ from IPython.display import Markdown, display
 
 from ctrlib import views
 from ctrlib.bench import tables as speed
-from ctrlib.figures import figure_table, intervals, scatter
+from ctrlib.figures import figure_table, intervals, logarithmic, scatter
 from ctrlib.footer import footer
 from ctrlib.lab import Grid, run_anew, run_grid
 from ctrlib.lab.dual_stream import student_search, teacher_search
@@ -263,7 +263,7 @@ for name in shown:
         if column in points:
             titles = {"x_title": title, "y_title": "test AUC (%)", "title": name}
             figure = scatter(points.dropna(subset=column), column, "test_auc", "label", **titles)
-            figure.update_xaxes(type="log")
+            logarithmic(figure, "x")
             views.show(figure, "Higher is better, further left is cheaper.", "qnn-alpha-beats-final")
 
 # %% [markdown]

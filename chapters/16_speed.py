@@ -45,7 +45,7 @@ from ctrlib.bench import tables
 from ctrlib.bench.floors import copy_rate, matrix_rate, seconds_each, work_of_step
 from ctrlib.data import synthetic_dataset
 from ctrlib.errors import unknown
-from ctrlib.figures import curves, figure_table, intervals, scatter, stacked
+from ctrlib.figures import curves, figure_table, intervals, logarithmic, scatter, stacked
 from ctrlib.footer import footer
 from ctrlib.lab.runner import environment
 from ctrlib.lab.tables import papers_table
@@ -223,8 +223,7 @@ if len(measured):
     edges = sorted([measured["intensity"].min() / 2, rate / bandwidth, measured["intensity"].max() * 2])
     roof = {"mode": "lines", "name": "roof", "line": {"dash": "dash", "color": "#767676"}}
     figure.add_scatter(x=edges, y=[min(rate, edge * bandwidth) for edge in edges], **roof)
-    figure.update_xaxes(type="log")
-    figure.update_yaxes(type="log")
+    logarithmic(figure)
     views.show(
         figure,
         "Steps under the roof of this computer: median matrix rate and copy rate over all measurements. Point at a "

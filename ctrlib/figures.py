@@ -28,6 +28,7 @@ except ImportError as error:
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C8C8C")
 SYMBOLS = ("circle", "diamond", "square", "triangle-up", "cross", "x", "star")
 DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot", "solid")
+BROKEN = ("dot", "dash", "dashdot")
 PATTERNS = ("", "/", "x", ".", "\\", "+", "-")
 INK = "#767676"  # a grey that stands out on white and on black; the book's script sharpens it for each mode
 LONG_TEXT = 50  # characters; longer cells get a column wide enough to read
@@ -435,8 +436,15 @@ def boundaries(
     return figure
 
 
+def logarithmic(figure: go.Figure, axes: str = "xy") -> go.Figure:
+    """Make those axes logarithmic, with ticks at 1, 2 and 5 of each power of ten, and return the figure."""
+    for axis in axes:
+        figure.update_layout({f"{axis}axis": {"type": "log", "dtick": "D2", "exponentformat": "power"}})
+    return figure
+
+
 def levels(figure: go.Figure, values: Mapping[str, float]) -> go.Figure:
-    """Draw a dotted line across the figure for each of `values` (name -> height) and return the figure.
+    """Draw a broken line across the figure for each of `values` (name -> height) and return the figure.
 
     Each name has a place of its own along the x axis, from left to right, so the names of close lines never overlap. A
     single one stands at the right end.
@@ -445,7 +453,7 @@ def levels(figure: go.Figure, values: Mapping[str, float]) -> go.Figure:
     for number, (name, value) in enumerate(values.items()):
         at = number / last if last else 1.0
         anchor = "left" if at == 0 else "right" if at == 1 else "center"
-        line = {"dash": "dot", "width": 1, "color": INK}
+        line = {"dash": BROKEN[number % len(BROKEN)], "width": 1, "color": INK}
         figure.add_hline(y=value, line=line, annotation_text=name, annotation_x=at, annotation_xanchor=anchor)
     return figure
 
@@ -469,7 +477,9 @@ def _apart(x: pd.Series[float], y: pd.Series[float]) -> list[int]:
 
 
 def _marker(number: int) -> dict[str, Any]:
-    return {"color": PALETTE[number % len(PALETTE)], "symbol": SYMBOLS[number % len(SYMBOLS)], "size": 9}
+    """Return the look of the points of a group; colours that come again have other symbols."""
+    again = number // len(PALETTE)
+    return {"color": PALETTE[number % len(PALETTE)], "symbol": SYMBOLS[(number + again) % len(SYMBOLS)], "size": 9}
 
 
 def _groups(df: pd.DataFrame, column: str | None) -> Iterator[tuple[str, pd.DataFrame]]:

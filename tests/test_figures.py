@@ -121,6 +121,12 @@ def test_names_of_close_lines_stand_beside_each_other() -> None:
     assert not levels(scatter(CELLS, "low", "auc", "cell"), {}).layout.shapes
 
 
+def test_no_two_of_many_groups_look_alike() -> None:
+    df = pd.DataFrame({"x": range(14), "y": range(14), "name": list("abcdefghijklmn")})
+    drawn = scatter(df, "x", "y", "name", color="name").data
+    assert len({(points.marker.color, points.marker.symbol) for points in drawn}) == 14
+
+
 def test_links_of_a_table_lead_to_the_addresses_of_another_column() -> None:
     df = pd.DataFrame({"name": ["a<b", "c"], "at": ['x.html#"1"', ""]})
     table = figure_table(df, links={"name": "at"}).html
