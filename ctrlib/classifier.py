@@ -29,7 +29,7 @@ import ctrlib.ds_mlp
 import ctrlib.eckd  # noqa: F401  both enter their models into the registry
 from ctrlib.data import CTRDataset, Field, Split
 from ctrlib.data.encoder import Encoder
-from ctrlib.errors import CtrlibError, DataError, InputError, RecordError, SettingError, unknown
+from ctrlib.errors import CtrlibError, DataError, DeviceError, InputError, RecordError, SettingError, unknown
 from ctrlib.layers import Dropout
 from ctrlib.models import MODELS, CTRModel, build_model
 from ctrlib.models.base import checked
@@ -196,10 +196,12 @@ class CTRClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sc
                 "version that wrote it, or train again."
             )
         if header.get("classifier_digest") != _digest(about):
-            raise RecordError(f"{path} is damaged: its header's digest differs. Remove the file and train again.")
+            raise RecordError(f"{path} is damaged: its header's digest differs. Train again.")
         try:
             found = cls(**_parameters(about["parameters"] | {"device": device}))
             found._restore(about, tensors)
+        except DeviceError:
+            raise
         except (CtrlibError, RuntimeError, KeyError, TypeError, ValueError) as error:
             raise RecordError(f"{path} does not fit this version of ctrlib: {error} Train again.") from error
         return found
@@ -246,6 +248,8 @@ class CTRClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sc
         """Set `classes_` and return the labels (N,) as 0 and 1."""
         y = column_or_1d(y, warn=True)
         check_consistent_length(range(rows), y)
+        if y.dtype.kind == "O" and pd.isna(y).any():
+            raise InputError(f"y lacks {int(pd.isna(y).sum())} labels of {len(y)}. Leave those rows out.")
         check_classification_targets(y)
         self.classes_ = np.unique(y)
         if len(self.classes_) > 2:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import ast
 import json
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -26,8 +27,11 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"ctrlib: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("\nctrlib: interrupted. Finished runs are recorded; the next start goes on.", file=sys.stderr)
+        print("\nctrlib: interrupted. What is recorded or saved stays; the next start goes on.", file=sys.stderr)
         return 130
+    except BrokenPipeError:  # the reader of the output, such as head, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains when it flushes
+        return 1
 
 
 def parser() -> argparse.ArgumentParser:
@@ -41,10 +45,11 @@ def parser() -> argparse.ArgumentParser:
 
     fit = commands.add_parser("fit", help="train one model, on a data set or on a table of your own")
     fit.add_argument("model", help="for example T9, MLP, CrossNetV2")
-    fit.add_argument("--dataset", default="ml-100k")
-    fit.add_argument("--table", type=Path, help="a CSV or Parquet file of your own, in place of --dataset")
+    data_of = fit.add_mutually_exclusive_group()
+    data_of.add_argument("--dataset", default="ml-100k")
+    data_of.add_argument("--table", type=Path, help="a CSV or Parquet file of your own, in place of --dataset")
     fit.add_argument("--label", default="label", help="the table's column of 0 and 1")
-    fit.add_argument("--fields", help="comma-separated columns of the table")
+    fit.add_argument("--fields", help="comma-separated columns of the table, each taken as categorical")
     fit.add_argument("--preset", default="qnn")
     fit.add_argument("--seed", type=int, default=1)
     fit.add_argument("--device", default="cpu")
@@ -108,13 +113,18 @@ def parser() -> argparse.ArgumentParser:
     return top
 
 
-def settings(pairs: list[str]) -> dict[str, Any]:
-    """Return {"layers": 2} for ["layers=2"]; raise `SettingError` for a word without "="."""
+def settings(pairs: list[str], *others: str) -> dict[str, Any]:
+    """Return {"layers": 2} for ["layers=2"].
+
+    Raises `SettingError` for a word without "=", and for a name in `others`, which is given in another way.
+    """
     values = {}
     for pair in pairs:
         name, sign, text = pair.partition("=")
         if not sign:
             raise SettingError(f"'{pair}' is not a setting. Write NAME=VALUE, for example layers=2.")
+        if name in others:
+            raise SettingError(f"'{name}' is not set here; it is an argument or option of its own.")
         try:
             values[name] = ast.literal_eval(text)
         except (ValueError, SyntaxError):
@@ -152,7 +162,7 @@ def run_fit(options: argparse.Namespace) -> int:
     from ctrlib.train import NUMERICS, Protocol, fit, read_weights, save_weights
 
     name = "table" if options.table else options.dataset
-    protocol = Protocol.named(options.preset, name, **settings(options.protocol))
+    protocol = Protocol.named(options.preset, name, **settings(options.protocol, "preset", "dataset"))
     if options.table:
         if not options.fields:
             raise SettingError("--table needs --fields, the comma-separated columns to use.")
@@ -168,7 +178,7 @@ def run_fit(options: argparse.Namespace) -> int:
         raise SettingError(f"{options.model} starts from one file; only {eckd.NAME} learns from several teachers.")
     elif origins and options.model == "DS-MLP":
         values |= ds_mlp.next_settings(origins[0])
-    values |= settings(options.set)
+    values |= settings(options.set, "name", "schema", "seed")
     model = build_model(options.model, data.schema, seed=options.seed, **values)
     for origin in origins:
         model.start_from(origin)
@@ -229,9 +239,11 @@ def run_book(options: argparse.Namespace) -> int:
 
 def run_records(options: argparse.Namespace) -> int:
     """Count the records, or repeat some."""
+    from ctrlib.lab.experiments import experiment_named
     from ctrlib.lab.records import frame, load_records
     from ctrlib.lab.verify import verify
 
+    options.experiment = experiment_named(options.experiment) if options.experiment else None
     if options.action == "verify":
         found = verify(
             options.count,
@@ -255,9 +267,13 @@ def run_records(options: argparse.Namespace) -> int:
 
 def run_claims(options: argparse.Namespace) -> int:
     """Print the verdicts that the records give."""
+    from ctrlib.data import DATASETS
     from ctrlib.lab.claims import evaluate_claims
-    from ctrlib.lab.experiments import EXPERIMENTS, experiment_runs
+    from ctrlib.lab.experiments import EXPERIMENTS, experiment_named, experiment_runs
 
+    options.experiment = experiment_named(options.experiment)
+    if options.dataset not in DATASETS:
+        raise unknown("data set", options.dataset, DATASETS)
     runs = experiment_runs(options.experiment, options.dataset)
     if not EXPERIMENTS[options.experiment].recorded:
         raise RecordError(f"{options.experiment} leaves no run records; its chapter computes its verdicts.")
@@ -302,8 +318,6 @@ def run_bench(options: argparse.Namespace) -> int:
 
 def run_doctor(options: argparse.Namespace) -> int:
     """Print versions, devices and folders."""
-    import os
-
     import torch
 
     from ctrlib import paths

@@ -97,6 +97,10 @@ class NeuronFormat:
         exec(compile(ast.fix_missing_locations(tree), f"<neuron format {self.name}>", "exec"), names_in_scope)
         return names_in_scope["layer"]  # type: ignore[no-any-return]
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave the function out of a pickle; it is made again from the equation."""
+        return {name: value for name, value in vars(self).items() if name != "function"}
+
     @property
     def arguments(self) -> list[str]:
         """Names of the maps and parameters in the equation."""

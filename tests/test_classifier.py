@@ -398,3 +398,26 @@ def test_an_encoder_whose_parts_differ_is_refused() -> None:
         Encoder.from_dict({name: value for name, value in values.items() if name != "edges"})
     with pytest.raises(SettingError, match="key of an encoder 'tokns'"):
         Encoder.from_dict(values | {"tokns": []})
+
+
+def test_the_default_model_learns_from_any_number_of_rows() -> None:
+    rng = np.random.default_rng(0)
+    for rows in range(105, 111):  # one of them leaves a batch of a single row
+        table = pd.DataFrame({"a": rng.choice(list("xyz"), rows), "b": rng.choice(list("uv"), rows)})
+        CTRClassifier(random_state=1, max_epochs=1).fit(table, rng.integers(0, 2, rows))
+
+
+def test_one_odd_cell_does_not_make_a_column_unknown() -> None:
+    hours = pd.Series(np.arange(200) % 24)
+    table = pd.DataFrame({"hour": hours.astype("category")})
+    encoder = Encoder.fit(table, [Field("hour")])
+    known = encoder.ids(table)
+    with_gap = pd.Series([np.nan, *hours[1:]])
+    odd = pd.Series(["?", *hours[1:].astype(float)], dtype=object)
+    for cells in (with_gap, with_gap.astype("category"), odd, pd.Series([0.5, *hours[1:]])):
+        assert np.array_equal(encoder.ids(pd.DataFrame({"hour": cells}))[1:], known[1:])
+
+
+def test_missing_labels_are_named() -> None:
+    with pytest.raises(InputError, match="y lacks 1 labels of 4"):
+        CTRClassifier("LR").fit(pd.DataFrame({"a": list("abab")}), np.array(["no", None, "yes", "no"], dtype=object))

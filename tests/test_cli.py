@@ -88,6 +88,13 @@ def test_eckd_learns_from_all_files_given(clicks: Path, tmp_path: Path, capsys: 
         (["bench", "steps", "row"], "Did you mean 'rows'"),
         (["bench", "peers", "DCNv"], "Did you mean 'DCNv2'"),
         (["bench", "peers", "T9", "--repeats", "0"], "repeats must be at least 1"),
+        (["bench", "steps", "--threads", "0"], "so must threads"),
+        (["claims", "1", "--dataset", "ml100k"], "Did you mean 'ml-100k'"),
+        (["records", "--experiment", "nope"], "Unknown experiment 'nope'"),
+        (["records", "verify", "-3"], "must be at least 1"),
+        (["fit", "T9", "--set", "seed=3"], "'seed' is not set here"),
+        (["fit", "T9", "--protocol", "preset=bars"], "'preset' is not set here"),
+        (["fit", "T9", "--protocol", "max_epochs=ten"], "a whole number"),
     ],
 )
 def test_errors_are_one_line_and_status_1(

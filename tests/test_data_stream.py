@@ -270,3 +270,19 @@ def test_the_same_batches_on_a_gpu(streamed: StreamedSplit) -> None:
         host = StreamedBatches(streamed, 50, CPU, window=window).epoch(generator())
         for one, other in zip(ours, host, strict=True):
             assert one[0].is_cuda and torch.equal(one[0].cpu(), other[0]) and torch.equal(one[1].cpu(), other[1])
+
+
+@pytest.mark.parametrize(("rows", "size"), [(65, 32), (129, 32), (33, 32), (97, 16), (5, 1), (1, 4)])
+def test_no_batch_has_a_single_row_unless_all_have(tmp_path: Path, rows: int, size: int) -> None:
+    write_split(tmp_path / "train", chunks_of(numbered(rows)))
+    streamed = open_split(tmp_path / "train")
+    for source in (
+        ResidentBatches(numbered(rows), size, CPU),
+        StreamedBatches(streamed, size, CPU, window=64, block=8),
+    ):
+        for order in (None, generator()):
+            batches = list(source.epoch(order))
+            counts = [len(labels) for _, labels in batches]
+            assert len(counts) == len(source) and sum(counts) == rows and max(counts) <= size + 1
+            assert min(counts) > 1 or size == 1 or rows == 1
+            assert sorted(torch.cat([ids[:, 0] for ids, _ in batches]).tolist()) == list(range(rows))

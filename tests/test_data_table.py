@@ -195,3 +195,19 @@ def test_validation_split_without_rows() -> None:
 def test_wrong_settings(settings: dict[str, object], words: str) -> None:
     with pytest.raises(SettingError, match=words):
         load(table(), **settings)
+
+
+def test_two_columns_of_one_name_are_refused_in_a_file_too(tmp_path: Path) -> None:
+    path = tmp_path / "twice.csv"
+    path.write_text("shop,hour,shop,click\n" + "a,1,b,0\nb,2,a,1\n" * 50)
+    with pytest.raises(DataError, match="shop"):
+        load_table(path, label="click", fields=["shop", "hour"])
+
+
+def test_a_damaged_archive_and_another_encoding_are_named(tmp_path: Path) -> None:
+    packed, latin = tmp_path / "clicks.csv.gz", tmp_path / "latin.csv"
+    packed.write_text("shop,click\na,1\n")
+    latin.write_bytes("shop,click\nKöln,1\n".encode("latin-1"))
+    for path, words in ((packed, "cannot be read"), (latin, "not UTF-8")):
+        with pytest.raises(DataError, match=words):
+            load_table(path, label="click", fields=["shop"])

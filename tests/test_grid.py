@@ -13,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from ctrlib.data import CTRDataset
@@ -359,3 +360,24 @@ def test_a_variation_has_a_path_of_its_own_and_is_refused_where_it_means_nothing
         run(Grid("trial").add("frappe_x1", CELLS, FAST, [1], vary="split"), tmp_path)
     with pytest.raises(SettingError, match="leaves no weights"):
         Grid("trial").add("ml-100k", CELLS, FAST, [1], vary="order", keep=True)
+
+
+def test_seeds_and_settings_may_be_numpys(on_tiny: CTRDataset, tmp_path: Path) -> None:
+    cells = {"T9": ("T9", {"layers": np.int64(1)})}
+    made = Grid("try").add("ml-100k", cells, Protocol(batch_size=64, max_epochs=1), seeds=np.arange(3, 5))
+    assert [record["seed"] for record in run(made, tmp_path)] == [3, 4]
+
+
+@pytest.mark.parametrize("label", ["a/b", "../out", "..", "a\\b"])
+def test_a_label_is_no_path(label: str) -> None:
+    with pytest.raises(SettingError, match="names a folder"):
+        Grid("try").add("tiny", {label: ("T9", {})}, Protocol(), [1])
+
+
+def test_cells_and_seeds_of_another_form_are_refused() -> None:
+    with pytest.raises(SettingError, match=r"give several, such as range\(1, 4\), or \[3\]"):
+        Grid("try").add("tiny", {"T9": ("T9", {})}, Protocol(), 3)  # type: ignore[arg-type]
+    with pytest.raises(SettingError, match="must be \\(model, settings\\)"):
+        Grid("try").add("tiny", {"T9": "T9"}, Protocol(), [1])  # type: ignore[dict-item]
+    with pytest.raises(SettingError, match="jobs and threads"):
+        run_grid(Grid("try"), jobs=0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import pickle
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from ctrlib.data import Field, Schema
+from ctrlib.data import CTRDataset, Field, Schema
 from ctrlib.errors import SettingError
 from ctrlib.layers import Bilinear
 from ctrlib.models import build_model
@@ -227,3 +228,10 @@ def test_formats_commute_with_a_permutation_of_the_batch() -> None:
     for name in ("T1", "T9", "T18", "CrossNetV2", "MLP"):
         model = build_model(name, schema, embedding_dim=4).double().eval()
         torch.testing.assert_close(model(ids)[order], model(ids[order]), rtol=1e-12, atol=1e-14)
+
+
+@pytest.mark.parametrize("name", ["T1", "T11", "T26", "CrossNetV2", "MLP"])
+def test_a_model_comes_back_from_a_pickle(name: str, tiny: CTRDataset) -> None:
+    model = build_model(name, tiny.schema, seed=1, embedding_dim=4).eval()
+    before = model(tiny.test.ids)
+    assert torch.equal(pickle.loads(pickle.dumps(model))(tiny.test.ids), before)

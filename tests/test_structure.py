@@ -14,7 +14,7 @@ from packaging.specifiers import SpecifierSet
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "ctrlib"
 ORDER = [
-    ["errors", "paths", "seeds", "colab"],
+    ["errors", "paths", "seeds", "colab", "typed"],
     ["data"],
     ["layers"],
     ["neurons", "khatri_rao", "losses"],

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import json
+import math
 import os
 import signal
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from ctrlib import seeds
-from ctrlib.data import CTRDataset, Split
+from ctrlib.data import CTRDataset, Schema, Split
 from ctrlib.errors import DataError, DeviceError, SettingError
 from ctrlib.models import CTRModel, build_model
 from ctrlib.train import Protocol, evaluate, fit
@@ -221,3 +225,74 @@ def test_evaluate_does_not_change_the_model(tiny: CTRDataset) -> None:
     before = {name: value.clone() for name, value in model.state_dict().items()}
     assert evaluate(model, tiny.test) == evaluate(model, tiny.test)
     assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
+
+
+@pytest.mark.parametrize("name", ["T9", "QNN-alpha", "FINAL"])
+def test_a_single_row_that_is_left_over_joins_the_batch_before(tiny: CTRDataset, name: str) -> None:
+    data = replace(tiny, train=tiny.train.take(129))
+    result = fit(build_model(name, data.schema, seed=1), data, SMALL.replace(batch_size=64, max_epochs=1))
+    assert math.isfinite(result.epochs[0].train_loss)
+
+
+def test_a_checkpoint_without_a_name_is_used_for_the_same_run_alone(tiny: CTRDataset, tmp_path: Path) -> None:
+    def scores(seed: int, first: int, protocol: Protocol) -> float:
+        model = build_model("T9", tiny.schema, seed=first)
+        return fit(model, tiny, protocol, seed=seed, checkpoint_path=tmp_path / "state").test.logloss
+
+    one = scores(1, 1, SMALL)
+    assert scores(1, 1, SMALL) == one
+    assert len({one, scores(2, 1, SMALL), scores(1, 2, SMALL), scores(1, 1, SMALL.replace(learning_rate=0.01))}) == 4
+
+
+def test_a_model_of_other_data_is_refused(tiny: CTRDataset) -> None:
+    fields = tuple(replace(field, name=f"{field.name}_") for field in tiny.schema.fields)
+    other = build_model("LR", Schema(fields, tiny.schema.vocab_sizes))
+    with pytest.raises(DataError, match="another schema than that of"):
+        fit(other, tiny, SMALL)
+    smaller = build_model("LR", Schema(tiny.schema.fields, tuple(size - 1 for size in tiny.schema.vocab_sizes)))
+    with pytest.raises(DataError, match="other fields or tokens"):
+        evaluate(smaller, tiny.test)
+    with pytest.raises(DataError, match=r"such as data\.test"):
+        evaluate(other, tiny)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("setting", "value", "words"),
+    [
+        ("max_epochs", 1.5, "a whole number"),
+        ("max_epochs", "ten", "a whole number"),
+        ("learning_rate", (0, 1), "a number"),
+        ("learning_rate", math.nan, "a number"),
+        ("learning_rate_factor", -1.0, "must be positive"),
+        ("min_delta", -0.1, "cannot be negative"),
+        ("preset", None, "a text"),
+    ],
+)
+def test_a_protocol_refuses_values_of_another_kind(setting: str, value: Any, words: str) -> None:
+    with pytest.raises(SettingError, match=f"{setting} .*{words}"):
+        Protocol(**{setting: value})
+
+
+@pytest.mark.parametrize(
+    ("model", "settings", "words"),
+    [
+        ("T9", {"layers": "two"}, "layers of model T9 is 'two'; it must be a whole number"),
+        ("T9", {"layers": True}, "a whole number"),
+        ("T9", {"dropout": "high"}, "dropout of model T9 is 'high'; it must be a number"),
+        ("DNN", {"batch_norm": 1}, "True or False"),
+        ("DNN", {"hidden_units": 400}, "a list"),
+        ("LR", {"loss": 3}, "a text"),
+    ],
+)
+def test_a_model_refuses_settings_of_another_kind(
+    tiny: CTRDataset, model: str, settings: dict[str, Any], words: str
+) -> None:
+    with pytest.raises(SettingError, match=words):
+        build_model(model, tiny.schema, **settings)
+
+
+def test_numbers_of_numpy_are_as_good_as_pythons(tiny: CTRDataset) -> None:
+    settings = {"hidden_units": np.array([8, 4]), "embedding_dim": np.int64(4), "dropout": np.float32(0.5)}
+    found = build_model("DNN", tiny.schema, **settings).settings
+    assert json.loads(json.dumps(asdict(found)))["hidden_units"] == [8, 4]
+    assert json.dumps(Protocol(max_epochs=np.int64(3), learning_rate=np.float64(0.1)).to_dict())

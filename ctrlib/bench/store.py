@@ -29,9 +29,9 @@ def write_measurement(name: str, found: dict[str, Any]) -> None:
 
 
 def checked_threads(repeats: int, threads: int | None) -> int:
-    """Return the number of threads, by default all cores. Raises `SettingError` for fewer than one repeat."""
-    if repeats < 1:
-        raise SettingError("repeats must be at least 1.")
+    """Return the number of threads, by default all cores. Raises `SettingError` for fewer than one of either."""
+    if repeats < 1 or (threads is not None and threads < 1):
+        raise SettingError(f"repeats must be at least 1, and so must threads; they are {repeats} and {threads}.")
     return threads or os.cpu_count() or 1
 
 

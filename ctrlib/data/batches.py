@@ -46,7 +46,10 @@ class Batches(Protocol):
     def __len__(self) -> int: ...
 
     def epoch(self, generator: torch.Generator | None = None) -> Iterator[Batch]:
-        """Yield every row once, shuffled by `generator` or, without one, in order; the last batch may be short."""
+        """Yield every row once, shuffled by `generator` or, without one, in order.
+
+        The last batch may be short. A single row that is left over joins the batch before, for batch norm needs two.
+        """
         ...
 
 
@@ -64,7 +67,7 @@ class ResidentBatches:
         self.split, self.size, self.device, self.rows = split, size, device, len(split)
 
     def __len__(self) -> int:
-        return -(-self.rows // self.size)
+        return len(_edges(self.rows, self.size))
 
     def epoch(self, generator: torch.Generator | None = None) -> Iterator[Batch]:
         """Yield every row once (see `Batches`)."""
@@ -89,7 +92,7 @@ class StreamedBatches:
         self.block = block
 
     def __len__(self) -> int:
-        return -(-self.rows // self.size)
+        return len(_edges(self.rows, self.size))
 
     def epoch(self, generator: torch.Generator | None = None) -> Iterator[Batch]:
         """Yield every row once (see `Batches`). A thread may use `generator` until the epoch ends.
@@ -106,25 +109,32 @@ class StreamedBatches:
             yield from _cut(*window, self.size)
 
     def pieces(self, generator: torch.Generator | None) -> Iterator[list[Piece]]:
-        """Yield the pieces of the file that make up each window; every window but the last has the same rows."""
+        """Yield the pieces of the file that make up each window.
+
+        Every window but the last has the same rows. A single row that is left over joins the window before.
+        """
         count = -(-self.rows // self.block)
+        left = self.rows
+        room = self._room(left)
         # One window is shuffled as a whole, so the order of its blocks does not matter.
-        shuffled = generator is not None and self.window < self.rows
+        shuffled = generator is not None and room < left
         blocks = torch.randperm(count, generator=generator) if shuffled else torch.arange(count)
         pieces: list[Piece] = []
-        room = self.window
         for number in blocks.tolist():
             start, stop = number * self.block, min((number + 1) * self.block, self.rows)
             while start < stop:
                 end = min(stop, start + room)
                 pieces.append((start, end))
                 room -= end - start
+                left -= end - start
                 start = end
                 if not room:
                     yield pieces
-                    pieces, room = [], self.window
-        if pieces:
-            yield pieces
+                    pieces, room = [], self._room(left)
+
+    def _room(self, left: int) -> int:
+        """Return the rows of the next window when so many are left."""
+        return left if left <= self.window + (self.size > 1) else self.window
 
 
 class _Loader:
@@ -163,9 +173,10 @@ class _Loader:
         split = self.source.split
         if not self.cuda:
             return torch.empty(rows, split.ids.shape[1], dtype=split.ids.dtype), torch.empty(rows)
-        if self.pinned is None:  # the first window is the largest
-            ids = torch.empty(rows, split.ids.shape[1], dtype=split.ids.dtype, pin_memory=True)
-            self.pinned = ids, torch.empty(rows, pin_memory=True)
+        if self.pinned is None:
+            most = min(self.source.window + 1, self.source.rows)
+            ids = torch.empty(most, split.ids.shape[1], dtype=split.ids.dtype, pin_memory=True)
+            self.pinned = ids, torch.empty(most, pin_memory=True)
         return self.pinned[0][:rows], self.pinned[1][:rows]
 
 
@@ -183,13 +194,19 @@ def _in_thread(load: _Loader) -> Future[Window | None]:
 
 
 def _cut(ids: Tensor, labels: Tensor, order: Tensor | None, size: int) -> Iterator[Batch]:
-    if order is None:
-        yield from zip(ids.split(size), labels.split(size), strict=True)
-        return
-    order = order.to(ids.device)
-    for start in range(0, len(order), size):
-        rows = order[start : start + size]
+    if order is not None:
+        order = order.to(ids.device)
+    for start, stop in _edges(len(labels), size):
+        rows = slice(start, stop) if order is None else order[start:stop]
         yield ids[rows], labels[rows]
+
+
+def _edges(rows: int, size: int) -> list[Piece]:
+    """Return where batches start and stop. A single row that is left over joins the batch before."""
+    starts = list(range(0, rows, size))
+    if size > 1 and rows > size and rows % size == 1:
+        starts.pop()
+    return list(zip(starts, [*starts[1:], rows], strict=True))
 
 
 def _check_positive(**values: int) -> None:

@@ -94,7 +94,7 @@ def read_columns(field: Field, frames: Mapping[str, pd.DataFrame]) -> dict[str, 
 
 
 def text_column(cells: pd.Series) -> Column:
-    """Return the cells as text. Whole numbers kept as floats lose their ".0"."""
+    """Return the cells as text. A whole number has one text, 3.0 that of 3, whatever else its column holds."""
     try:
         codes, distinct = pd.factorize(cells)
     except TypeError as error:
@@ -102,10 +102,8 @@ def text_column(cells: pd.Series) -> Column:
             f"Field '{cells.name}' holds lists or other compound cells. Write a sequence as text, "
             "its tokens separated by the field's splitter."
         ) from error
-    if pd.api.types.is_float_dtype(distinct.dtype):
-        distinct = _without_fraction(distinct)
     # Missing cells have code -1, which is the last text.
-    texts = [*("" if pd.isna(value) else str(value) for value in distinct), ""]
+    texts = [*("" if pd.isna(value) else str(_whole(value)) for value in distinct), ""]
     return Column(texts, np.where(codes < 0, len(texts) - 1, codes))
 
 
@@ -139,8 +137,8 @@ def _tokens(field: Field, text: str) -> list[str]:
     return [token for token in text.split(field.splitter) if token]
 
 
-def _without_fraction(values: pd.Index) -> pd.Index:
-    # A column of whole numbers with gaps arrives as floats: 3.0 must be the token "3" of the other splits.
-    known = np.asarray(values, dtype=np.float64)
-    exact = np.isfinite(known) & (np.abs(known) < 2**53)
-    return pd.Index(known.astype(np.int64)) if bool((exact & (known == np.floor(known))).all()) else values
+def _whole(value: Any) -> Any:
+    # A column with one gap or fraction arrives as floats: 3.0 must be the token "3" of the other splits.
+    if isinstance(value, float | np.floating) and abs(float(value)) < 2**53 and float(value).is_integer():
+        return int(value)
+    return value

@@ -100,12 +100,8 @@ def _numbers(field: Field, table: pd.DataFrame, where: str) -> Values:
 
 
 def _column(field: Field, table: pd.DataFrame, edges: Values, where: str) -> Column:
-    """Return a field's cells as text. A whole number has one text, whatever else its column holds."""
+    """Return a field's cells as text."""
     if field.kind == "numeric":
         tokens = rule_between(str(field.buckets), edges)(_numbers(field, table, where))
         return text_column(pd.Series(tokens, name=field.name))
-    cells = table[field.name]
-    if pd.api.types.is_float_dtype(cells.dtype):
-        whole = [int(value) if not pd.isna(value) and float(value).is_integer() else value for value in cells]
-        cells = pd.Series(whole, dtype=object, name=field.name)
-    return text_column(cells)
+    return text_column(table[field.name])

@@ -38,11 +38,20 @@ def parse(source: Path | StringIO, where: str, **options: Any) -> pd.DataFrame:
         with warnings.catch_warnings():
             # A line with too many cells is an error, never cut in silence.
             warnings.simplefilter("error", pd.errors.ParserWarning)
-            table: pd.DataFrame = pd.read_csv(source, dtype=str, keep_default_na=False, index_col=False, **options)
-            return table
+            options = {"dtype": str, "keep_default_na": False, "index_col": False, **options}
+            if "names" in options or "header" in options:
+                return pd.DataFrame(pd.read_csv(source, **options))
+            # The header is read as a row, since pandas would rename the second of two columns of one name.
+            table = pd.DataFrame(pd.read_csv(source, header=None, **options))
+            names = [name or f"Unnamed: {number}" for number, name in enumerate(table.iloc[0])]
+            return table.iloc[1:].reset_index(drop=True).set_axis(names, axis=1)
     except pd.errors.EmptyDataError as error:
         raise DataError(f"{where} is empty.") from error
-    except (pd.errors.ParserError, pd.errors.ParserWarning, UnicodeDecodeError) as error:
+    except UnicodeDecodeError as error:
+        raise DataError(f"{where} is not UTF-8 text ({error}). Save it with that encoding.") from error
+    except (OSError, EOFError) as error:  # of a packed file, or of the disk
+        raise DataError(f"{where} cannot be read: {error}") from error
+    except (pd.errors.ParserError, pd.errors.ParserWarning) as error:
         raise DataError(f"{where} is not a text table with the same number of cells in each line: {error}") from error
 
 

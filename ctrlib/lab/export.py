@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from ctrlib.errors import RecordError
+from ctrlib.errors import RecordError, advice
 from ctrlib.lab.experiments import EXPERIMENTS, experiment_records
 from ctrlib.lab.records import Record
 
@@ -33,7 +33,7 @@ def write_csv(folder: Path) -> list[Path]:
             flat(experiment_records(name)).to_csv(partial, index=False, lineterminator="\n")
             os.replace(partial, path)
         except OSError as error:
-            raise RecordError(f"Could not write {path}: {error.strerror}. Free some space and start again.") from error
+            raise RecordError(f"Could not write {path}: {advice(error)} Then start again.") from error
         written.append(path)
     return written
 

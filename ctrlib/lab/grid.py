@@ -49,6 +49,11 @@ class Grid:
         A cell's embedding_dim is the protocol's unless it names its own. parents: gives for a seed the runs whose
         weights the cells start from; they need not be in the grid. keep, vary: see `Run`.
         """
+        if isinstance(seeds, int):
+            raise SettingError(f"seeds is {seeds}; give several, such as range(1, 4), or [{seeds}].")
+        for label, cell in cells.items():
+            if isinstance(cell, str) or len(cell) != 2:
+                raise SettingError(f"Cell {label!r} is {cell!r}; it must be (model, settings), such as ('DNN', {{}}).")
         for seed in seeds:
             for label, (model, settings) in cells.items():
                 full = {"embedding_dim": protocol.embedding_dim} | dict(settings)
@@ -86,6 +91,8 @@ def run_grid(
     """
     if root is None:
         note_read(grid.experiment)
+    if threads < 1 or (jobs is not None and jobs < 1):
+        raise SettingError("jobs and threads must be at least 1.")
     root = root or records_dir()
     _check(grid)
     todo = [run for run in grid.runs if not _recorded(run, root / run.path)]

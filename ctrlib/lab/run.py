@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import operator
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +17,7 @@ from ctrlib.models import MODELS
 from ctrlib.models.base import checked
 from ctrlib.train import Protocol
 
+PLAIN = re.compile(r"[^./\\][^/\\]*")  # a name of a file or folder
 SPLIT_SEED = 2024  # of every run whose split its seed does not decide
 VARIED = {  # what a run's seed decides -> whether it decides initial values, batches and dropout, the split
     "seed": (True, True, False),
@@ -48,6 +51,10 @@ class Run:
     vary: str = "seed"
 
     def __post_init__(self) -> None:
+        for name in ("experiment", "dataset", "label"):
+            if not PLAIN.fullmatch(getattr(self, name)):
+                raise SettingError(f"The {name} {getattr(self, name)!r} names a folder: no slashes, no dot in front.")
+        object.__setattr__(self, "seed", operator.index(self.seed))  # numpy's, too, as JSON can hold it
         if self.vary not in VARIED:
             raise unknown("kind of variation", self.vary, VARIED)
         if self.vary != "seed" and (self.parents or self.keep):

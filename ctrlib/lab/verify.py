@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ctrlib.errors import RecordError
+from ctrlib.errors import RecordError, SettingError
 from ctrlib.lab.grid import ensure_weights
 from ctrlib.lab.records import Record, load_records, read_record
 from ctrlib.lab.run import Run
@@ -72,6 +72,8 @@ def verify(
 
     Raises `RecordError` when there is no completed record, or the data's fingerprint is not the recorded one.
     """
+    if count < 1:
+        raise SettingError(f"The number of runs to repeat is {count}; it must be at least 1.")
     records = [r for r in load_records(experiment, root=root) if r["status"] == "completed"]
     if not records:
         raise RecordError("No completed record is there to verify. Run a grid first: ctrlib run activation.")

@@ -17,6 +17,7 @@ from ctrlib.errors import SettingError, unknown
 from ctrlib.layers import FieldEmbedding, FirstOrder
 from ctrlib.layers.embedding import INITIAL_STD
 from ctrlib.losses import LOSSES, STATE_LOSSES
+from ctrlib.typed import typed
 
 S = TypeVar("S", bound="ModelSettings")
 
@@ -48,12 +49,15 @@ class ModelSettings:
 
 
 def checked(settings: type[S], model: str, values: dict[str, Any]) -> S:
-    """Return `settings(**values)`; raise `SettingError` naming the nearest setting for an unknown one."""
+    """Return `settings(**values)`.
+
+    Raises `SettingError` for an unknown setting, naming the nearest, and for a value of another type.
+    """
     names = [f.name for f in dataclasses.fields(settings)]
     for name in values:
         if name not in names:
             raise unknown(f"setting of model {model}", name, names)
-    return settings(**values)
+    return settings(**typed(f"model {model}", settings, values))
 
 
 @dataclass(frozen=True)

@@ -3,26 +3,29 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from ctrlib.errors import RecordError
+from ctrlib.errors import RecordError, advice
 
 
 def save(path: Path, state: dict[str, Any]) -> None:
     """Write `state` whole or not at all; on failure the previous checkpoint stays."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f"{path.name}.{os.getpid()}.part")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         torch.save(state, partial)
         os.replace(partial, path)
     except (OSError, RuntimeError) as error:  # torch reports a full disk as RuntimeError
-        partial.unlink(missing_ok=True)
+        with suppress(OSError):
+            partial.unlink(missing_ok=True)
+        why = advice(error) if isinstance(error, OSError) else f"{error}. Free some space."
         raise RecordError(
-            f"Could not write the checkpoint {path}: {error}. Free some space and start again; "
-            "the run goes on from the last complete epoch."
+            f"Could not write the checkpoint {path}: {why} Then start again; the run goes on from the last complete "
+            "epoch."
         ) from error
 
 

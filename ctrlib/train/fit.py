@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import math
 import time
 from collections.abc import Callable, Generator, Iterator
@@ -16,7 +18,7 @@ from torch import Tensor
 
 from ctrlib import seeds
 from ctrlib.data import CTRDataset, Split, batches_of
-from ctrlib.errors import CtrlibError, DeviceError
+from ctrlib.errors import CtrlibError, DataError, DeviceError, SettingError
 from ctrlib.layers import Dropout
 from ctrlib.models import CTRModel
 from ctrlib.train import checkpoint
@@ -114,8 +116,10 @@ def fit(
     """Train `model` in place and return its scores; afterwards it holds the best epoch's weights.
 
     The seed fixes batch order and dropout masks. Test rows are scored once, at the end. With `checkpoint_path`
-    the state is saved after every epoch, and a call with the same path and `identity` goes on from there.
-    `on_epoch` is called after every epoch. Raises `DataError` when the validation split holds one class,
+    the state is saved after every epoch, and a call with the same path and `identity` goes on from there. identity:
+    what the run's numbers depend on; by default model, settings, first weights, data, protocol and seed.
+    `on_epoch` is called after every epoch. Raises `DataError` when the validation split holds one class or the model
+    was built for other data,
     `DeviceError` for a missing device or too little memory, `TrainingError` when the loss is not finite.
     """
     return drained(
@@ -148,12 +152,19 @@ def fit_epochs(
     A GPU works on them while the caller turns to another run; on a CPU they are done by then.
     """
     device = checked_device(device)
+    if not isinstance(protocol, Protocol):
+        raise SettingError(f"protocol is {protocol!r}; give a Protocol, such as Protocol.named('bars').")
+    if model.schema != data.schema:
+        raise DataError(f"The model was built for another schema than that of {data.name}. Build it with data.schema.")
+    if checkpoint_path is not None:
+        checkpoint_path = Path(checkpoint_path)
+        known = _identity(model, data, protocol, seed) if identity is None else identity
     for split in (data.valid, data.test):
         check_both_classes(split.labels)  # fail before training, not after
     with out_of_memory_explained():
         trainer = Trainer(model, data.to(device), protocol, seed, device)
         try:
-            state = checkpoint.load(checkpoint_path, identity or {}) if checkpoint_path else None
+            state = checkpoint.load(checkpoint_path, known) if checkpoint_path else None
             if state is not None:
                 trainer.restore(state)
             while not trainer.progress.finished(protocol):
@@ -161,12 +172,24 @@ def fit_epochs(
                 yield
                 epoch = trainer.finish_epoch(handed_over)
                 if checkpoint_path:
-                    checkpoint.save(checkpoint_path, trainer.state() | {"identity": identity or {}})
+                    checkpoint.save(checkpoint_path, trainer.state() | {"identity": known})
                 if on_epoch:
                     on_epoch(epoch)
             return trainer.result()
         finally:
             trainer.close()
+
+
+def _identity(model: CTRModel, data: CTRDataset, protocol: Protocol, seed: int) -> dict[str, Any]:
+    """Return what a run's numbers depend on, but for the code."""
+    from ctrlib.train import NUMERICS
+
+    first = hashlib.sha256()
+    for name, value in sorted(model.state_dict().items()):
+        first.update(name.encode() + value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
+    settings = json.dumps(asdict(model.settings), sort_keys=True)
+    values = {"model": model.name, "settings": settings, "weights": first.hexdigest(), "fingerprint": data.fingerprint}
+    return values | {"protocol": protocol.to_dict(), "seed": seed, "numerics": NUMERICS}
 
 
 def drained(work: Generator[None, None, T]) -> T:
@@ -323,8 +346,13 @@ def predict(model: CTRModel, split: Split) -> Tensor:
 
 
 def evaluate(model: CTRModel, split: Split) -> Scores:
-    """Return exact AUC and logloss on a split. Raises `DataError` when the split holds one class."""
+    """Return exact AUC and logloss on a split. Raises `DataError` for a split of one class, or of other fields."""
+    if not hasattr(split, "labels"):
+        raise DataError(f"evaluate takes a split, such as data.test, not a {type(split).__name__}.")
     check_both_classes(split.labels)
+    columns, largest = model.schema.num_columns, model.schema.table_rows - 1
+    if split.ids.shape[1] != columns or (isinstance(split, Split) and int(split.ids.max()) > largest):
+        raise DataError("The split has other fields or tokens than the model was built for.")
     return _score(model, split).read()
 
 
@@ -381,6 +409,8 @@ def checked_device(device: str | torch.device) -> torch.device:
         chosen = torch.device(device)
     except RuntimeError as error:
         raise DeviceError(f"'{device}' is not a device. Use 'cpu' or 'cuda'.") from error
+    if chosen.type not in ("cpu", "cuda"):
+        raise DeviceError(f"Device '{device}' is not supported. Use 'cpu' or 'cuda'.")
     if chosen.type == "cuda" and not torch.cuda.is_available():
         raise DeviceError("Device 'cuda' was asked for, but this PyTorch sees no GPU. Use device='cpu'.")
     if chosen.type == "cuda" and chosen.index is not None:

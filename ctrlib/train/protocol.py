@@ -11,6 +11,18 @@ from dataclasses import dataclass
 from typing import Any
 
 from ctrlib.errors import SettingError, unknown
+from ctrlib.typed import typed
+
+POSITIVE = (
+    "learning_rate",
+    "batch_size",
+    "max_gradient_norm",
+    "learning_rate_factor",
+    "patience",
+    "max_epochs",
+    "embedding_dim",
+    "min_count",
+)
 
 
 @dataclass(frozen=True)
@@ -40,12 +52,12 @@ class Protocol:
     min_count: int = 1
 
     def __post_init__(self) -> None:
-        for name in ("learning_rate", "batch_size", "max_gradient_norm", "patience", "max_epochs", "min_count"):
-            if getattr(self, name) <= 0:
-                raise SettingError(f"Protocol setting {name} is {getattr(self, name)}; it must be positive.")
-        for name in ("embedding_regularizer", "network_regularizer"):
-            if getattr(self, name) < 0:
-                raise SettingError(f"Protocol setting {name} is {getattr(self, name)}; it cannot be negative.")
+        for name, value in typed("the protocol", Protocol, vars(self)).items():
+            object.__setattr__(self, name, value)
+            if name in POSITIVE and value <= 0:
+                raise SettingError(f"Protocol setting {name} is {value}; it must be positive.")
+            if name != "preset" and value < 0:
+                raise SettingError(f"Protocol setting {name} is {value}; it cannot be negative.")
 
     @classmethod
     def named(cls, preset: str, dataset: str | None = None, **changes: Any) -> Protocol:
@@ -56,7 +68,7 @@ class Protocol:
         """
         if preset not in PRESETS:
             raise unknown("preset", preset, PRESETS)
-        names = [f.name for f in dataclasses.fields(cls)]
+        names = [f.name for f in dataclasses.fields(cls) if f.name != "preset"]
         for name in changes:
             if name not in names:
                 raise unknown("protocol setting", name, names)

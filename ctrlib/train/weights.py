@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ import torch
 from torch import Tensor
 
 from ctrlib.data import CTRDataset, Schema
-from ctrlib.errors import RecordError, SettingError
+from ctrlib.errors import RecordError, SettingError, advice
 from ctrlib.models import MODELS, CTRModel, build_model
 from ctrlib.models.base import Origin
 
@@ -55,8 +56,9 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], header: Mapping[str
         partial.write_bytes(save(copies, {KEY: text}))
         os.replace(partial, path)
     except OSError as error:
-        partial.unlink(missing_ok=True)
-        raise RecordError(f"Could not write the weights {path}: {error.strerror}. Free some space.") from error
+        with suppress(OSError):
+            partial.unlink(missing_ok=True)
+        raise RecordError(f"Could not write the weights {path}: {advice(error)}") from error
 
 
 def read_weights(path: Path, data: CTRDataset) -> Origin:
@@ -96,9 +98,12 @@ def read_tensors(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
             header: dict[str, Any] = json.loads((file.metadata() or {})[KEY])
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  not a dict
     except (SafetensorError, OSError, ValueError, KeyError) as error:
-        raise RecordError(f"The weights {path} cannot be read ({error}). Remove the file and train again.") from error
+        raise RecordError(
+            f"{path} cannot be read as weights ({error}). It is damaged, or ctrlib did not write it: name another, or "
+            "train again."
+        ) from error
     if _digest(tensors) != header["digest"]:
-        raise RecordError(f"The weights {path} are damaged: their digest differs. Remove the file and train again.")
+        raise RecordError(f"The weights {path} are damaged: their digest differs. Train again.")
     return header, tensors
 
 
