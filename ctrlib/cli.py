@@ -170,6 +170,10 @@ def run_fit(options: argparse.Namespace) -> int:
         data = load_table(options.table, label=options.label, fields=fields, min_count=protocol.min_count)
     else:
         data = load_dataset(options.dataset, min_count=protocol.min_count)
+    for split in ("valid", "test"):
+        for field, count in data.notes["oov"][split].items():
+            if count > data.rows[split] / 2:
+                print(f"{count:,} values of '{field}' in {data.rows[split]:,} {split} rows were not seen in training.")
     origins = [read_weights(path, data) for path in options.start]
     values = {"embedding_dim": protocol.embedding_dim}
     if origins and options.model == eckd.NAME:

@@ -421,3 +421,12 @@ def test_one_odd_cell_does_not_make_a_column_unknown() -> None:
 def test_missing_labels_are_named() -> None:
     with pytest.raises(InputError, match="y lacks 1 labels of 4"):
         CTRClassifier("LR").fit(pd.DataFrame({"a": list("abab")}), np.array(["no", None, "yes", "no"], dtype=object))
+
+
+def test_a_column_written_in_another_way_is_told(recwarn: pytest.WarningsRecorder) -> None:
+    encoder = Encoder.fit(pd.DataFrame({"paid": [True, False] * 10}), [Field("paid")])
+    encoder.ids(pd.DataFrame({"paid": [True, False] * 10}))
+    encoder.ids(pd.DataFrame({"paid": ["maybe"]}))  # a single new value is nothing special
+    assert not recwarn.list
+    with pytest.warns(UserWarning, match="Field 'paid' of the rows: no value was seen in training"):
+        encoder.ids(pd.DataFrame({"paid": [1, 0] * 10}))

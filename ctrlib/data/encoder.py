@@ -8,6 +8,7 @@ Dimension letters: N samples, C id columns, K kept tokens.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -21,6 +22,8 @@ from ctrlib.data.checks import check_columns, check_count, read_numbers
 from ctrlib.data.encode import Column, Ids, build_vocabulary, local_ids, text_column
 from ctrlib.data.schema import Field, Schema
 from ctrlib.errors import DataError, unknown
+
+ENOUGH = 10  # rows; in fewer it is no wonder when all values of a field are new
 
 
 @dataclass(frozen=True)
@@ -56,12 +59,20 @@ class Encoder:
         return Schema(self.fields, tuple(len(tokens) + 2 for tokens in self.tokens))
 
     def ids(self, table: pd.DataFrame, where: str = "rows") -> Ids:
-        """Return the ids (N, C) of a table with these fields; raises `DataError` as `fit` does."""
+        """Return the ids (N, C) of a table with these fields; raises `DataError` as `fit` does.
+
+        Warns of a field all of whose values are out-of-vocabulary.
+        """
         _check(table, self.fields, where)
         parts = []
         for number, field in enumerate(self.fields):
             column = _column(field, table, np.array(self.edges[number]), where)
-            local, _ = local_ids(field, column, self._vocabularies[number])
+            local, oov = local_ids(field, column, self._vocabularies[number])
+            if len(table) >= ENOUGH and oov == np.count_nonzero(local):
+                warnings.warn(
+                    f"Field '{field.name}' of the {where}: no value was seen in training. Are they written differently?",
+                    stacklevel=2,
+                )
             parts.append(local + np.int32(self.schema.offsets[number]))
         return np.concatenate(parts, axis=1)
 
