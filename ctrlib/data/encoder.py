@@ -70,7 +70,7 @@ class Encoder:
             local, oov = local_ids(field, column, self._vocabularies[number])
             if len(table) >= ENOUGH and oov == np.count_nonzero(local):
                 warnings.warn(
-                    f"Field '{field.name}' of the {where}: no value was seen in training. Are they written differently?",
+                    f"Field '{field.name}' of the {where}: no value was seen in training. Is it written differently?",
                     stacklevel=2,
                 )
             parts.append(local + np.int32(self.schema.offsets[number]))
