@@ -152,7 +152,13 @@ for name in shown:
 # systems can be told apart: paired by seed, tested, and adjusted by Holm over all pairs of the table. Systems with fewer than
 # four seeds have no test, so nothing tells them apart.
 
+
 # %% tags=["hide-input"]
+def tested(name):
+    """Whether any pair of systems has seeds enough for a test."""
+    return told_apart(runs[name])["p_holm"].notna().any()
+
+
 stretches = {name: groups(runs[name]) for name in shown}
 for name in shown:
     rows = tables[name].dropna(subset="low")
@@ -163,6 +169,9 @@ for name in shown:
             "The order is that of the means. Read it together with the groups below.",
             "qnn-alpha-leads",
         )
+    if not tested(name):
+        display(Markdown(f"On {name} too few seeds are recorded: no pair of systems has a test."))
+        continue
     order = ranked(runs[name])
     found = pd.DataFrame(
         [
@@ -317,14 +326,29 @@ verdicts = views.verdicts(runs, EXPERIMENT, shown)
 
 
 # %% tags=["hide-input"]
+def of_the_board(name):
+    """How many of our systems meet the leaderboard's figures; nothing where it has none."""
+    if not len(boards.get(name, [])):
+        return []
+    far = boards[name][boards[name]["within"] == "no"]["model"].tolist()
+    return [
+        f"Of {len(boards[name])} systems on the leaderboard {len(boards[name]) - len(far)} are within 0.3 points of it"
+        + (f"; further away: {', '.join(far)}." if far else ".")
+    ]
+
+
 def said(name):
     """Who leads, and what can be told apart."""
     order = ranked(runs[name])
     table = told_apart(runs[name])
     first, last = stretches[name][0]
     points = [
-        f"{len(order)} systems are measured. {first} has the best mean, {tables[name]['test_auc'].iloc[0]:.2f} %. The group that "
-        f"cannot be told from one another at the top has {order.index(last) + 1} systems and ends with {last}.",
+        f"{len(order)} systems are measured. {first} has the best mean, {tables[name]['test_auc'].iloc[0]:.2f} %."
+    ]
+    if not tested(name):
+        return views.findings(name, [*points, *of_the_board(name)])
+    points += [
+        f"The group that cannot be told from one another at the top has {order.index(last) + 1} systems and ends with {last}.",
         f"{int((table['seeds'] >= MIN_SEEDS_FOR_TEST).sum())} of the {len(table)} pairs have the {MIN_SEEDS_FOR_TEST} common seeds that "
         f"a test takes; {int(table['apart'].sum())} of these can be told apart.",
     ]
@@ -336,13 +360,7 @@ def said(name):
                 f"{method} is at place {order.index(method) + 1}. It is shown to be better than {len(behind)} systems and worse "
                 f"than {len(ahead)}."
             )
-    if len(boards.get(name, [])):
-        far = boards[name][boards[name]["within"] == "no"]["model"].tolist()
-        points.append(
-            f"Of {len(boards[name])} systems on the leaderboard {len(boards[name]) - len(far)} are within 0.3 points of it"
-            + (f"; further away: {', '.join(far)}." if far else ".")
-        )
-    return views.findings(name, points)
+    return views.findings(name, [*points, *of_the_board(name)])
 
 
 Markdown("\n\n".join(said(name) for name in shown) or "Nothing is measured yet.")
