@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from ctrlib.errors import SettingError
-from ctrlib.figures import PALETTE, boundaries, curves, figure_table, intervals, levels, scatter, stacked
+from ctrlib.figures import PALETTE, boundaries, curves, figure_table, intervals, levels, logarithmic, scatter, stacked
 
 CELLS = pd.DataFrame(
     {
@@ -125,6 +125,11 @@ def test_no_two_of_many_groups_look_alike() -> None:
     df = pd.DataFrame({"x": range(14), "y": range(14), "name": list("abcdefghijklmn")})
     drawn = scatter(df, "x", "y", "name", color="name").data
     assert len({(points.marker.color, points.marker.symbol) for points in drawn}) == 14
+
+
+def test_logarithmic_axes_have_ticks_that_can_be_read() -> None:
+    layout = logarithmic(scatter(CELLS, "low", "auc", "cell"), "x").layout
+    assert (layout.xaxis.type, layout.xaxis.dtick) == ("log", "D2") and layout.yaxis.type != "log"
 
 
 def test_links_of_a_table_lead_to_the_addresses_of_another_column() -> None:
