@@ -16,7 +16,7 @@ import numpy as np
 
 from ctrlib.errors import SettingError
 
-WORDS = {int: "a whole number", float: "a number", bool: "True or False", str: "a text", tuple: "a list"}
+WORDS = {int: "a whole number", float: "a number", bool: "True or False", str: "a text"}
 
 
 def typed(owner: str, settings: type, values: Mapping[str, Any]) -> dict[str, Any]:
@@ -41,7 +41,7 @@ def _hints(settings: type) -> dict[str, Any]:
 
 
 def _kinds(hint: Any) -> tuple[type, ...]:
-    """Return the types that a hint allows, none for one that is not looked into."""
+    """Return the types that a hint allows, none for one that is not looked into, such as a list: its model does so."""
     if get_origin(hint) in (Union, types.UnionType):
         found = [_kinds(part) for part in get_args(hint)]
         return tuple(kind for kinds in found for kind in kinds) if all(found) else ()
@@ -54,7 +54,7 @@ def _is(value: Any, kind: type) -> bool:
         return isinstance(value, int | float) and not isinstance(value, bool) and not math.isnan(value)
     if kind is int:
         return isinstance(value, int) and not isinstance(value, bool)
-    return isinstance(value, list | tuple) if kind is tuple else isinstance(value, kind)
+    return isinstance(value, kind)
 
 
 def _plain(value: Any) -> Any:
