@@ -257,7 +257,7 @@ def run_records(options: argparse.Namespace) -> int:
             threads=options.threads,
         )
         print("\n".join(map(str, found)))
-        return 0 if all(one.agrees for one in found) else 1
+        return 0 if all(one.agrees or one.absent for one in found) else 1
     table = frame(load_records(options.experiment))
     if table.empty:
         print("No records yet.")

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 from ctrlib.data import CTRDataset
-from ctrlib.errors import RecordError, SettingError
+from ctrlib.errors import DataError, RecordError, SettingError
 from ctrlib.lab import Grid, frame, load_records, run_anew, run_grid, runner, verify
 from ctrlib.lab.grid import _generations
 from ctrlib.lab.records import read_record, write_record
@@ -216,11 +216,50 @@ def test_verify_agrees_with_a_true_record_and_notices_a_false_one(on_tiny: CTRDa
 
 def test_verify_on_another_device_uses_the_spread_over_seeds(on_tiny: CTRDataset, tmp_path: Path) -> None:
     recorded = run(grid(), tmp_path)
-    elsewhere = [r | {"environment": r["environment"] | {"device_name": "other"}} for r in recorded]
+    cell = [r for r in recorded if r["label"] == recorded[0]["label"]]
+    elsewhere = [r | {"environment": r["environment"] | {"device_name": "other"}} for r in cell]
     found = verify.check(elsewhere[0], elsewhere, "cpu", 1)
     assert found.agrees and "standard deviations over 2 seeds" in found.rule
     with pytest.raises(RecordError, match="one seed"):
         verify.check(elsewhere[0], elsewhere[:1], "cpu", 1)
+
+
+def test_verify_measures_each_metric_by_its_own_spread(on_tiny: CTRDataset, tmp_path: Path) -> None:
+    """An AUC far outside its spread is not excused by a logloss that scatters widely."""
+    record = run(grid(), tmp_path)[0]
+    record["environment"]["device_name"] = "other"
+    record["test"]["auc"] += 0.01
+    other = record | {"test": {"auc": record["test"]["auc"] + 0.001, "logloss": record["test"]["logloss"] + 0.1}}
+    found = verify.check(record, [record, other], "cpu", 1)
+    assert not found.agrees and found.metric == "test AUC" and "DIFFERS, test AUC by 1.00e-02" in str(found)
+
+
+def test_verify_goes_on_where_a_run_cannot_be_repeated(
+    on_tiny: CTRDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(grid(), tmp_path)
+    repeated = verify.make_record
+
+    def lacking(one: Run, **how: Any) -> dict[str, Any]:
+        if one.seed == 1:
+            raise DataError("The files are not at hand.")
+        return repeated(one, **how)
+
+    monkeypatch.setattr(verify, "make_record", lacking)
+    found = verify.verify(4, draw=1, root=tmp_path)
+    assert sum(check.agrees for check in found) == 2
+    assert [str(check).endswith("not compared. The files are not at hand.") for check in found].count(True) == 2
+
+
+def test_verify_draws_only_what_it_can_compare(on_tiny: CTRDataset, tmp_path: Path) -> None:
+    """On another kind of device: no cell of one seed, such as a search."""
+    run(Grid("trial").add("ml-100k", CELLS, FAST, [1]), tmp_path)
+    for path in tmp_path.rglob("seed-*.json"):
+        record = json.loads(path.read_text())
+        record["environment"]["device_name"] = "other"
+        path.write_text(json.dumps(record))
+    with pytest.raises(RecordError, match="every cell has one seed"):
+        verify.verify(2, root=tmp_path)
 
 
 def test_search_table_reads_validation_only(on_tiny: CTRDataset, tmp_path: Path) -> None:
