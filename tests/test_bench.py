@@ -16,6 +16,7 @@ from ctrlib.bench import floors, ladder, latency, plain_networks, steps, store, 
 from ctrlib.bench.systems import SYSTEMS, system
 from ctrlib.data import CTRDataset, Field, Schema, Split, synthetic_dataset
 from ctrlib.errors import SettingError
+from ctrlib.lab import overall
 from ctrlib.models import MODELS, build_model
 from ctrlib.models.base import checked
 
@@ -186,6 +187,34 @@ def test_latency_covers_every_system(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert found.loc["DS-MLP=8", "parameters"] == 2 * (30 * 8 + 2 * 8 * 8 + 3 * 8 + 9), "no batch norm"
     assert set(turns.loc[turns["label"] == "GDCN latency", "seed"]) == {1, 2}
     assert turns["log2_latency"].to_numpy() == pytest.approx([math.log2(t) for t in turns["latency"]])
+
+
+def test_latency_covers_the_overall_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every system is there under its name; a network with two names is measured once."""
+    monkeypatch.setattr(store, "measurements_dir", lambda: tmp_path)
+    monkeypatch.setattr(latency, "SYSTEM_SHAPES", {"frappe_x1-rebuilt": (10, 60, 600)})
+    monkeypatch.setattr(latency, "BATCHES", (4,))
+    monkeypatch.setattr(latency, "MOST_CALLS", 1)
+    latency.measure_latency(1, 1, groups=["systems"])
+    found = tables.system_latency().set_index("system")
+    assert set(overall.SYSTEMS) <= set(found.index) and (found["latency"] > 0).all()
+    for one, other in [("DNN", "ECKD"), ("DNN", "MLP, narrow"), ("GDCN", "GDCN=400")]:
+        assert found.loc[one, "latency"] == found.loc[other, "latency"]
+    assert found.loc["DNN", "parameters"] == 100 * 400 + 2 * 400 * 400 + 3 * 400 + 401, "batch norm is folded"
+
+
+def test_the_overall_table_is_timed_as_it_is_trained() -> None:
+    """On Frappe with the listed settings, elsewhere with the widths of the search; norms that stay are named."""
+    listed = {case.name: case for case in latency.system_cases("frappe_x1-rebuilt")}
+    assert all(listed[name].settings.items() >= {"embedding_dim": 10, "dropout": 0.0}.items() for name in listed)
+    assert listed["DCNv2"].settings["cross_layers"] == 4 and listed["FinalMLP"].settings["heads"] == 5
+    searched = {case.name: case for case in latency.system_cases("ml-100k")}
+    assert set(overall.SYSTEMS) <= set(searched)
+    assert searched["DCNv2"].settings["hidden_units"] == (200,) * 3 == searched["MLP, narrow"].settings["hidden_units"]
+    assert searched["DeepFM"].settings["hidden_units"] == (400,) * 3
+    for case in (*listed.values(), *searched.values()):
+        model = build_model(case.model, latency._schema(3, 5), **case.settings)
+        assert any(isinstance(m, nn.BatchNorm1d) for m in model.modules()) == (case.model in latency.UNFOLDED), case
 
 
 def test_every_measured_step_has_valid_settings() -> None:

@@ -14,13 +14,18 @@ from typing import Any
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from ctrlib import eckd
 from ctrlib.bench.store import checked_threads, measurement, spread, write_measurement
 from ctrlib.data import Field, Schema
 from ctrlib.errors import unknown
 from ctrlib.khatri_rao import MODES
 from ctrlib.lab.dual_stream import NAME, sizes, systems
+from ctrlib.lab.grid import Cell
+from ctrlib.lab.leaderboard import DATASETS as LISTED
+from ctrlib.lab.leaderboard import FRAPPE
 from ctrlib.lab.runner import commit, environment
 from ctrlib.models import MODELS, CTRModel, build_model
+from ctrlib.models.base import checked
 
 # Fields, embedding width, layers and rows of the authors' logs (data/papers/qnn_alpha_runs.csv), by data set.
 SHAPES = {"ML-1M": (7, 16, 1, 4), "iPinYou": (16, 16, 4, 2), "KKBox": (13, 128, 3, 3)}
@@ -40,7 +45,9 @@ SYSTEM_SHAPES = {
     "frappe_x1-rebuilt": (10, 5_383, 600),
 }
 SYSTEM_WIDTH = 10  # of the embedding
-SCALED = dict.fromkeys(("ml-100k", "frappe_x1-rebuilt"), (100, 200, 400, 800, 1200))  # widths of the sweep over size
+OVERALL = ("ml-100k", "frappe_x1-rebuilt")  # where all systems of the overall table are timed
+SCALED = dict.fromkeys(OVERALL, (100, 200, 400, 800, 1200))  # widths of the sweep over size
+UNFOLDED = ("AFN", "EDCN", "FINAL")  # models with a batch norm that no linear map stands beside, or without a switch
 GROUPS = ("heads", "systems")
 BATCHES = (100, 4096)
 OPERATIONS_EACH_TURN = 4e10  # multiply-adds of a turn, about a second on two cores
@@ -97,7 +104,8 @@ def _shapes(groups: Sequence[str]) -> dict[str, tuple[Schema, list[Case]]]:
 
 
 def _schema(count: int, vocabulary: int) -> Schema:
-    return Schema(tuple(Field(f"field {k}") for k in range(count)), (vocabulary,) * count)
+    names = ["user", "item", *(f"field {k}" for k in range(2, count))]  # FinalMLP's gates read the first two by name
+    return Schema(tuple(map(Field, names)), (vocabulary,) * count)
 
 
 def head_cases(data: str) -> list[Case]:
@@ -129,10 +137,16 @@ def system_cases(data: str) -> list[Case]:
     """Return DS-MLP as it is served (its last stage), its teachers, plain MLPs and others, in the shape of a data set.
 
     "MLP" is as large as the main stream, "MLP, narrow" as the teacher's MLP. A label such as "DS-MLP=400" has all its
-    MLPs of that width. No network has batch norm: when it serves, a norm is a part of the linear map beside it.
+    MLPs of that width. In the shapes of `OVERALL` these are all systems of the overall table, as large as it trains
+    them; ECKD is its student, a DNN, for its teachers do not serve. Batch norm is left out: when a network serves, the
+    norm is a part of the linear map beside it. The models of `UNFOLDED` keep theirs.
     """
     main, narrow = (SYSTEM_SHAPES[data][2],) * 3, sizes(data).teacher
-    cells = systems(data) | {"MLP": ("DNN", {"hidden_units": main}), "MLP, narrow": ("DNN", {"hidden_units": narrow})}
+    cells: dict[str, Cell] = {"FINAL": RIVALS["FINAL"], "DeepFM": ("DeepFM", {"hidden_units": narrow})}
+    cells |= {name: (name, {}) for name in ("FmFM", "FwFM", "AFM")}
+    cells |= systems(data) | {"MLP": ("DNN", {"hidden_units": main}), "MLP, narrow": ("DNN", {"hidden_units": narrow})}
+    if data in OVERALL:
+        cells |= _overall(data)
     streams = {NAME: (main, narrow)}
     for width in SCALED.get(data, ()):
         cells[f"GDCN={width}"] = ("GDCN", {"hidden_units": (width,) * 3})
@@ -140,31 +154,45 @@ def system_cases(data: str) -> list[Case]:
     served = {"stage": "align", "hidden_alignment": "none"}
     for label, (own, parallel) in streams.items():
         cells[label] = (NAME, {"hidden_units": own, "parallel_units": parallel, **served})
-    cells |= {"FINAL": RIVALS["FINAL"], "DeepFM": ("DeepFM", {"hidden_units": narrow})}
-    cells |= {name: (name, {}) for name in ("FmFM", "FwFM", "AFM")}
     return [
         Case(label, {"system": label}, model, _served(model, settings)) for label, (model, settings) in cells.items()
     ]
 
 
+def _overall(data: str) -> dict[str, Cell]:
+    """Return the systems of the overall table but DS-MLP; those that were searched have their widths of that search."""
+    listed: dict[str, Cell] = {name: (found.model, found.settings) for name, found in FRAPPE.items()}
+    return listed | ({} if data in LISTED else systems(data)) | {eckd.NAME: listed["DNN"]}
+
+
 def _served(model: str, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a system's settings at the common width, without batch norm if it has any."""
-    known = {field.name for field in fields(MODELS[model].settings)}
-    common = {"embedding_dim": SYSTEM_WIDTH, "batch_norm": False}
-    return {**settings, **{name: value for name, value in common.items() if name in known}}
+    """Return a system's settings at the common width, without dropout, and without batch norm that can be folded."""
+    common = {"embedding_dim": SYSTEM_WIDTH, "dropout": 0.0}
+    if model not in UNFOLDED and "batch_norm" in {field.name for field in fields(MODELS[model].settings)}:
+        common["batch_norm"] = False
+    return {**settings, **common}
 
 
 def _in_turn(
     data: str, schema: Schema, cases: Sequence[Case], repeats: int, threads: int, device: str
 ) -> dict[str, Any]:
-    """Return the entries of the cases of one shape, measured in turn."""
-    ids = torch.randint(
-        schema.table_rows, (max(BATCHES), schema.num_fields), generator=torch.Generator().manual_seed(0)
-    )
+    """Return the entries of the cases of one shape, measured in turn.
+
+    A network that has several names, because only dropout or what is folded tells them apart, is measured once.
+    """
+    size, stream = (max(BATCHES), 1), torch.Generator().manual_seed(0)
+    columns = [torch.randint(vocabulary, size, generator=stream) for vocabulary in schema.vocab_sizes]
+    ids = torch.cat(columns, dim=1) + torch.tensor(schema.offsets)
     ids = ids.to(device)
     models: dict[str, CTRModel] = {}
     work: dict[str, int] = {}
+    first: dict[str, str] = {}  # a network -> the name of the first case that has it
+    same_as: dict[str, str] = {}
     for case in cases:
+        settings = checked(MODELS[case.model].settings, case.model, case.settings)
+        same_as[case.name] = first.setdefault(f"{case.model} {settings}", case.name)
+        if same_as[case.name] != case.name:
+            continue
         models[case.name] = build_model(case.model, schema, seed=1, **case.settings).to(device).eval()
         work[case.name] = case.multiply_adds or _multiply_adds(models[case.name], ids[: min(BATCHES)])
     times: dict[tuple[str, int], list[float]] = {}
@@ -175,21 +203,22 @@ def _in_turn(
                 seconds = _seconds_each_100(model, ids[:batch], min(calls, MOST_CALLS))
                 if repeat >= 0:
                     times.setdefault((name, batch), []).append(1e3 * seconds)
-    tags = {case.name: case.tags for case in cases}
     return {
-        f"{data}, {name}, batch {batch} ({device}, {threads} threads)": {
+        f"{data}, {case.name}, batch {batch} ({device}, {threads} threads)": {
             "data": data,
-            **tags[name],
+            **case.tags,
             "batch": batch,
-            "latency_ms": spread(values),
-            "turns_ms": [round(value, 5) for value in values],
+            "latency_ms": spread(times[name, batch]),
+            "turns_ms": [round(value, 5) for value in times[name, batch]],
             "multiply_adds": work[name],
             "parameters": models[name].num_parameters - _table_parameters(models[name]),
             "table_parameters": _table_parameters(models[name]),
             "environment": environment(device, threads),
             "commit": commit(),
         }
-        for (name, batch), values in times.items()
+        for case in cases
+        for name in [same_as[case.name]]
+        for batch in BATCHES
     }
 
 
