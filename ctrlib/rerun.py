@@ -32,17 +32,17 @@ def rerun(name: str, profile: str, device: str, own: Path | None = None) -> int:
     if own is not None and (profile != "paper" or not about.recorded):
         what = f"The chapter of {experiment}" if not about.recorded else f"The profile {profile}"
         raise SettingError(f"{what} leaves no run records, so leave --records out.")
-    recorded = stored(records_dir())
+    recorded = _of_chapter(experiment, stored(records_dir()))
     folder = own or records_dir()
     if own is not None:
         copy_searches(records_dir(), own)
-    before = stored(folder) if own is not None else recorded
+    before = _of_chapter(experiment, stored(folder)) if own is not None else recorded
     start = time.monotonic()
     try:
         with _records_in(folder):
             execute(about.chapter, {"profile": profile, "device": device}, own)
     finally:
-        after = stored(folder)
+        after = _of_chapter(experiment, stored(folder))
         print("\n".join(_summary(before, after, time.monotonic() - start, folder)), flush=True)
     judged = after if own is not None else {path: after[path] for path in after.keys() - before.keys()}
     if about.recorded and profile == "paper":
@@ -61,6 +61,12 @@ def copy_searches(source: Path, target: Path) -> None:
         if not copy.exists():
             copy.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(path, copy)
+
+
+def _of_chapter(experiment: str, records: Records) -> Records:
+    """Return those records that a chapter's grid can hold: of its experiment and of those that it shares runs with."""
+    names = {experiment, *EXPERIMENTS[experiment].shares}
+    return {path: record for path, record in records.items() if path.split("/")[0] in names}
 
 
 @contextmanager
