@@ -427,6 +427,8 @@ def test_a_column_written_in_another_way_is_told(recwarn: pytest.WarningsRecorde
     encoder = Encoder.fit(pd.DataFrame({"paid": [True, False] * 10}), [Field("paid")])
     encoder.ids(pd.DataFrame({"paid": [True, False] * 10}))
     encoder.ids(pd.DataFrame({"paid": ["maybe"]}))  # a single new value is nothing special
+    tags = Encoder.fit(pd.DataFrame({"tags": ["a b", "b"] * 10}), [Field("tags", kind="sequence", max_len=2)])
+    tags.ids(pd.DataFrame({"tags": [""] * 20}))  # lists without an entry have no value at all
     assert not recwarn.list
     with pytest.warns(UserWarning, match="Field 'paid' of the rows: no value was seen in training"):
         encoder.ids(pd.DataFrame({"paid": [1, 0] * 10}))

@@ -61,14 +61,14 @@ class Encoder:
     def ids(self, table: pd.DataFrame, where: str = "rows") -> Ids:
         """Return the ids (N, C) of a table with these fields; raises `DataError` as `fit` does.
 
-        Warns of a field all of whose values are out-of-vocabulary.
+        Warns of a field all of whose values are out-of-vocabulary. Lists without an entry have no value.
         """
         _check(table, self.fields, where)
         parts = []
         for number, field in enumerate(self.fields):
             column = _column(field, table, np.array(self.edges[number]), where)
             local, oov = local_ids(field, column, self._vocabularies[number])
-            if len(table) >= ENOUGH and oov == np.count_nonzero(local):
+            if len(table) >= ENOUGH and oov and oov == np.count_nonzero(local):
                 warnings.warn(
                     f"Field '{field.name}' of the {where}: no value was seen in training. Is it written differently?",
                     stacklevel=2,
