@@ -1,8 +1,8 @@
 """What the model gallery says: a card for every registered system, from its docstring, its code and what is recorded.
 
 A system's docstring is the single source of its card. It begins with what the model gives and its equation, and goes on
-with paragraphs that begin with `LABELS`: the structure (see `ctrlib.diagrams`), the parameters, the source and, where
-there are any, the differences between paper and public code. All else is computed when the page is built.
+with paragraphs that begin with `LABELS`: the structure (see `ctrlib.diagrams`), the parameters, the source and the
+differences between paper and public code. All else is computed when the page is built.
 """
 
 from __future__ import annotations
@@ -48,7 +48,6 @@ FAMILIES: dict[str, tuple[str, ...]] = {
 """What the page groups systems by. The neuron formats, all of one class, have one card."""
 
 LABELS = ("Structure", "Parameters", "Source", "Paper and code")
-NEEDED = LABELS[:3]
 COUNTED: dict[str, dict[str, Any]] = {"DS-MLP": {"stage": "align"}}
 """Settings other than the defaults under which parameters are counted: DS-MLP as it is used in the end."""
 DEFAULT_LABELS = {"AutoInt": "AutoInt+", "AFN": "AFN+"}
@@ -155,8 +154,9 @@ class Card:
     def description(self) -> Description:
         """The docstring. Raises `CtrlibError` naming what it lacks."""
         found = describe(type(self.model))
-        values = dict(zip(LABELS, (found.structure, found.parameters, found.source), strict=False))
-        missing = [label for label in NEEDED if not values[label]] + ([] if found.equations else ["an equation"])
+        values = (found.structure, found.parameters, found.source, found.differences)
+        missing = [label for label, value in zip(LABELS, values, strict=True) if not value]
+        missing += [] if found.equations else ["an equation"]
         if missing:
             raise CtrlibError(f"The docstring of {type(self.model).__name__} lacks {', '.join(missing)}; see its card.")
         return found

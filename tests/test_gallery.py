@@ -87,12 +87,12 @@ def test_a_system_without_a_family_is_named(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_docstring_has_equation_structure_parameters_and_source(name: str) -> None:
+def test_docstring_has_an_equation_and_all_labels(name: str) -> None:
     for cls in (type(model_of(name)), *OTHER_FORMS.get(name, {}).values()):
         found = describe(cls)
-        assert found.equations and found.parameters and found.source, cls
-        assert found.source.endswith(".") and found.parameters.endswith("."), cls
-        assert not re.search(r"\b(?:Source|Parameters|Structure):", " ".join(found.prose)), cls
+        assert found.equations, cls
+        assert all(text.endswith(".") for text in (found.parameters, found.source, found.differences)), cls
+        assert not re.search(r"\b(?:Source|Parameters|Structure|Paper and code):", " ".join(found.prose)), cls
         last = list(parsed(found.structure).steps)[-2:]
         assert Block("logit") in last, cls
 
@@ -108,7 +108,7 @@ def test_a_docstring_that_lacks_something_is_named() -> None:
 
     empty = pd.DataFrame()
     card = Card("Silent", Silent(SMALL, model_of("DNN").settings), (), empty, empty, empty, ())
-    with pytest.raises(CtrlibError, match=r"docstring of Silent lacks Structure, Source"):
+    with pytest.raises(CtrlibError, match=r"docstring of Silent lacks Structure, Source, Paper and code; see"):
         _ = card.description
 
 
@@ -116,7 +116,7 @@ def test_a_docstring_that_lacks_something_is_named() -> None:
 def test_card_tells_what_the_code_says(shown: Gallery, name: str) -> None:
     text = card_html(shown, gallery.card_of(name))
     model = model_of(name)
-    assert "<svg" in text and "\\[" in text and "<dt>Source</dt>" in text
+    assert "<svg" in text and "\\[" in text and "<dt>Source</dt>" in text and "<dt>Paper and code</dt>" in text
     path = f"ctrlib/{type(model).__module__.removeprefix('ctrlib.').replace('.', '/')}.py"
     assert f'href="{ADDRESS}/blob/main/{path}"' in text and (ROOT / path).is_file()
     for setting in vars(model.settings):

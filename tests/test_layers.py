@@ -58,16 +58,20 @@ def test_dropout_is_inert_outside_training_and_at_rate_zero() -> None:
         Dropout(1.0)
 
 
-def test_multi_valued_field_is_the_mean_of_what_is_there() -> None:
+@pytest.mark.parametrize("pooling", ["mean", "sum"])
+def test_multi_valued_field_pools_what_is_there(pooling: str) -> None:
     schema = Schema((Field("a"), Field("tags", "sequence", max_len=3)), (4, 6))
-    table = FieldEmbedding(schema, 2)
+    table = FieldEmbedding(schema, 2, 1.0, pooling).double()
     table.reset(torch.Generator().manual_seed(0))
     pad = schema.offsets[1]
-    ids = torch.tensor([[1, pad + 1, pad + 2, pad], [2, pad, pad, pad]])
-    out = table(ids)
-    assert out.shape == (2, 2, 2)
-    torch.testing.assert_close(out[0, 1], (table.weight[pad + 1] + table.weight[pad + 2]) / 2)
-    assert torch.equal(out[1, 1], torch.zeros(2))
+    tags = [[pad + 1, pad + 2, pad], [pad, pad, pad], [pad + 5, pad, pad + 5], [pad + 1, pad + 3, pad + 4]]
+    out = table(torch.tensor([[k, *row] for k, row in enumerate(tags)])).detach()
+    assert out.shape == (4, 2, 2)
+    for row, found in zip(tags, out[:, 1], strict=True):
+        there = [i for i in row if i != pad]
+        total = sum((table.weight.detach()[i] for i in there), torch.zeros(2, dtype=torch.float64))
+        wanted = total if pooling == "sum" else total / max(1, len(there))
+        torch.testing.assert_close(found, wanted, rtol=1e-14, atol=0)
 
 
 def test_initial_values() -> None:
@@ -81,15 +85,35 @@ def test_initial_values() -> None:
     assert torch.count_nonzero(model.head.bias) == 0  # type: ignore[arg-type, union-attr]
 
 
+def tables(name: str, **settings: object) -> dict[str, FieldEmbedding]:
+    """The tables of a fresh model, by their paths."""
+    model = build_model(name, Schema((Field("a"), Field("b")), (30, 20)), seed=3, **settings)
+    return {path: part for path, part in model.named_modules() if isinstance(part, FieldEmbedding)}
+
+
 @pytest.mark.parametrize("name", sorted(MODELS))
 def test_embedding_std_scales_every_table_but_the_first_order(name: str) -> None:
-    schema = Schema((Field("a"), Field("b")), (30, 20))
-    usual, wide = (build_model(name, schema, seed=3, **change) for change in ({}, {"embedding_std": 1e-2}))
-    theirs = dict(wide.named_modules())
-    for path, table in usual.named_modules():
-        if isinstance(table, FieldEmbedding) and not path.startswith("teacher"):  # a teacher has settings of its own
+    usual, wide = tables(name), tables(name, embedding_std=1e-2)
+    scaled = 0
+    for path, table in usual.items():
+        if not path.startswith("teacher"):  # a teacher has settings of its own
             times = 1 if path.endswith("first_order.embedding") else 100
-            torch.testing.assert_close(theirs[path].weight, times * table.weight)
+            torch.testing.assert_close(wide[path].weight, times * table.weight)
+            scaled += times == 100
+    assert scaled or name == "LR", "its table's standard deviation does not change"
+
+
+@pytest.mark.parametrize("name", sorted(MODELS))
+def test_pooling_reaches_every_table_but_a_teachers(name: str) -> None:
+    for path, table in tables(name, pooling="sum").items():
+        assert table.pooling == ("mean" if path.startswith("teacher") else "sum"), path
+
+
+def test_an_unknown_pooling_names_the_nearest() -> None:
+    schema = Schema((Field("a"),), (30,))
+    for make in (lambda: build_model("T9", schema, pooling="sums"), lambda: FieldEmbedding(schema, 2, pooling="sums")):
+        with pytest.raises(SettingError, match=r"Unknown pooling 'sums'\. Did you mean 'sum'"):
+            make()
 
 
 def test_embedding_std_is_above_zero() -> None:

@@ -73,16 +73,16 @@ def test_pair_products_gradient() -> None:
     assert torch.autograd.gradcheck(pair_products, field_vectors().requires_grad_())  # type: ignore[no-untyped-call]
 
 
-def slow_pairs(x: Array, weights: Array) -> float:
-    """The bilinear forms of all pairs of the rows of x, entry by entry."""
+def slow_pairs(x: Array, weights: Array, y: Array) -> float:
+    """The bilinear forms of row i of x and row j of y for all pairs i < j, entry by entry."""
     total = 0.0
     for (i, j), weight in zip(combinations(range(len(x)), 2), weights, strict=True):
         for k in range(x.shape[1]):
             for m in range(x.shape[1]):
                 if weight.ndim == 2:
-                    total += x[i, k] * weight[k, m] * x[j, m]
+                    total += x[i, k] * weight[k, m] * y[j, m]
                 elif k == m:
-                    total += x[i, k] * (weight[k] if weight.ndim else weight) * x[j, k]
+                    total += x[i, k] * (weight[k] if weight.ndim else weight) * y[j, k]
     return total
 
 
@@ -92,8 +92,11 @@ def test_weighted_pairs_entry_by_entry(form: str, shape: tuple[int, ...]) -> Non
     weight = shaken(layer)["weight"]
     assert weight.shape == shape
     e = field_vectors()
-    wanted = [slow_pairs(x, weight) for x in e.numpy()]
+    wanted = [slow_pairs(x, weight, x) for x in e.numpy()]
     np.testing.assert_allclose(layer(e).detach().numpy(), wanted, rtol=1e-11)
+    g = field_vectors().flip(0)
+    wanted = [slow_pairs(x, weight, y) for x, y in zip(e.numpy(), g.numpy(), strict=True)]
+    np.testing.assert_allclose(layer(e, g).detach().numpy(), wanted, rtol=1e-11)
 
 
 @pytest.mark.parametrize("form", ["scalar", "vectorized", "matrixed"])
@@ -156,9 +159,9 @@ def slow_logit(name: str, settings: dict[str, Any], row: Array, w: dict[str, Arr
             "FeLV": lambda: x @ slow_vectors(w["feature_embedding.weight"], row),
             "FiLV": lambda: x @ w["field_vectors.weight"][0],
         }[settings["linear"]]()
-        return float(linear + slow_pairs(e, w["pairs.weight"]) + w["bias"][0])
+        return float(linear + slow_pairs(e, w["pairs.weight"], e) + w["bias"][0])
     if name == "FmFM":
-        return slow_first_order(row, w) + slow_pairs(e, w["pairs.weight"])
+        return slow_first_order(row, w) + slow_pairs(e, w["pairs.weight"], e)
     if name == "AFM":
         pooled = slow_attention(np.array([u * v for u, v in pairs]), w)
         return slow_first_order(row, w) + float(w["head.weight"][0] @ pooled)

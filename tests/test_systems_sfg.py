@@ -14,7 +14,6 @@ from ctrlib.data import CTRDataset
 from ctrlib.errors import SettingError
 from ctrlib.layers import Dropout
 from ctrlib.models import build_model
-from ctrlib.models.sfg import FieldMatrices
 from ctrlib.train import Protocol, fit
 
 PAIRS = list(itertools.combinations(range(3), 2))
@@ -74,13 +73,6 @@ def test_without_hidden_units_deepfm_is_fm() -> None:
     fm = build_model("SFG", MIXED, seed=1, embedding_dim=4, host="FM")
     same = build_model("SFG", MIXED, seed=1, embedding_dim=4, host="DeepFM", hidden_units=[])
     assert torch.equal(fm(IDS), same(IDS)) and fm.num_parameters == same.num_parameters
-
-
-def test_matrices_start_as_xavier_draws_them_together() -> None:
-    torch.manual_seed(0)
-    weight = FieldMatrices(12, 10).weight
-    assert weight.shape == (66, 10, 10)
-    assert abs(weight.std().item() / np.sqrt(2 / (10 * 10 + 66 * 10)) - 1) < 0.05
 
 
 def test_dropout_acts_in_the_mlp_and_on_cross_layers() -> None:

@@ -1,7 +1,7 @@
 """One embedding table for all fields.
 
 B batch, C id columns, F fields, D embedding width, V table rows. A categorical field has one id column. A
-multi-valued field has several, padded, and its vector is the mean over the ids that are not padding.
+multi-valued field has several, padded, and its vector is the mean or the sum over the ids that are not padding.
 """
 
 from __future__ import annotations
@@ -11,20 +11,28 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ctrlib.data.schema import Schema
+from ctrlib.errors import unknown
 
 INITIAL_STD = 1e-4  # the training protocol's
+POOLINGS = ("mean", "sum")
 
 
 class FieldEmbedding(nn.Module):
     """Look up ids (B, C) in a table (V, D) and return one vector for each field, (B, F, D).
 
-    std: standard deviation of the values that `reset` draws.
+    std: standard deviation of the values that `reset` draws. pooling: of a multi-valued field's vectors, "mean" or
+    "sum"; any other name raises `SettingError`.
     """
 
-    def __init__(self, schema: Schema, embedding_dim: int, std: float = INITIAL_STD) -> None:
+    def __init__(
+        self, schema: Schema, embedding_dim: int, std: float = INITIAL_STD, pooling: str = POOLINGS[0]
+    ) -> None:
         super().__init__()
+        if pooling not in POOLINGS:
+            raise unknown("pooling", pooling, POOLINGS)
         self.schema = schema
         self.std = std
+        self.pooling = pooling
         self.weight = nn.Parameter(torch.zeros(schema.table_rows, embedding_dim))
 
     def reset(self, generator: torch.Generator | None = None) -> None:
@@ -39,7 +47,7 @@ class FieldEmbedding(nn.Module):
             return e_BCD
         widths = [stop - start for start, stop in self.schema.columns]
         parts = zip(e_BCD.split(widths, dim=1), ids.split(widths, dim=1), self.schema.offsets, strict=True)
-        return torch.stack([_masked_mean(*part) for part in parts], dim=1)  # (B, F, D)
+        return torch.stack([_pooled(*part, self.pooling) for part in parts], dim=1)  # (B, F, D)
 
     def rows(self, ids: Tensor) -> Tensor:
         """Return the table's rows (B, C, D). Both ways give the same bits on a CPU.
@@ -53,10 +61,10 @@ class FieldEmbedding(nn.Module):
         return self.weight.index_select(0, ids.flatten().long()).view(*ids.shape, -1)
 
 
-def _masked_mean(e_BMD: Tensor, ids_BM: Tensor, padding: int) -> Tensor:
-    """Return the mean (B, D) of a field's M vectors over the ids that are not padding; zero without any."""
+def _pooled(e_BMD: Tensor, ids_BM: Tensor, padding: int, pooling: str) -> Tensor:
+    """Return the mean or sum (B, D) of a field's M vectors over the ids that are not padding; zero without any."""
     if e_BMD.shape[1] == 1:
         return e_BMD.squeeze(1)
     real_BM = (ids_BM != padding).to(e_BMD.dtype)
     total_BD = (e_BMD * real_BM[:, :, None]).sum(dim=1)
-    return total_BD / real_BM.sum(dim=1, keepdim=True).clamp(min=1.0)
+    return total_BD if pooling == "sum" else total_BD / real_BM.sum(dim=1, keepdim=True).clamp(min=1.0)

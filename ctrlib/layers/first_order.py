@@ -15,10 +15,11 @@ class FirstOrder(nn.Module):
     $$z = b + \sum_{c} w_{\mathrm{id}_c}$$
 
     Parameters: $V$, with the bias $V + 1$. A multi-valued field adds the weights of all its ids that are not
-    padding: their sum, where the embedding takes the mean. The public library that both papers build on does the
+    padding: their sum, also where the embedding takes the mean. The public library that both papers build on does the
     same. Source: Richardson, Dominowska, Ragno, "Predicting Clicks", WWW 2007.
 
-    The weights are an embedding of width 1, so that they start and are regularised like one.
+    The weights are an embedding of width 1, so that they are regularised like one. They start with its usual standard
+    deviation of 1e-4; a model's embedding_std is not for them.
     """
 
     padding: Tensor

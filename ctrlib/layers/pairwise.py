@@ -90,9 +90,9 @@ FORMS = ("scalar", "vectorized", "matrixed")
 
 
 class WeightedPairs(_Pairs):
-    r"""e (B, F, D) -> logits (B,), a bilinear form for each pair of fields.
+    r"""e and g (B, F, D) -> logits (B,), a bilinear form for each pair of fields. Without g it is e.
 
-    $$\sum_{i<j} e_i^\top M_{ij}\, e_j,\qquad
+    $$\sum_{i<j} e_i^\top M_{ij}\, g_j,\qquad
       M_{ij} = r_{ij} I,\quad \mathrm{diag}(m_{ij})\quad\text{or}\quad M_{ij} \in \mathbb R^{D \times D}$$
 
     in the forms "scalar", "vectorized" and "matrixed". Parameters: $P$, $PD$, $PD^2$. Sources: Pan et al.,
@@ -112,12 +112,14 @@ class WeightedPairs(_Pairs):
         weight = nn.init.xavier_normal_(torch.empty(shape))
         self.weight = nn.Parameter(weight.squeeze(1) if form == "scalar" else weight)
 
-    def forward(self, e_BFD: Tensor) -> Tensor:
+    def forward(self, e_BFD: Tensor, g_BFD: Tensor | None = None) -> Tensor:
         if self.form == "matrixed":
             x_Bd = e_BFD.flatten(1)
-            return (x_Bd @ self.matrix() * x_Bd).sum(dim=1)
+            y_Bd = x_Bd if g_BFD is None else g_BFD.flatten(1)
+            return (x_Bd @ self.matrix() * y_Bd).sum(dim=1)
         e_DBF = e_BFD.permute(2, 0, 1).contiguous()
-        return (e_DBF @ self.matrices() * e_DBF).sum(dim=(0, 2))
+        g_DBF = e_DBF if g_BFD is None else g_BFD.permute(2, 0, 1).contiguous()
+        return (e_DBF @ self.matrices() * g_DBF).sum(dim=(0, 2))
 
     def matrix(self) -> Tensor:
         """Return the D x D weights as the blocks of one matrix, (F * D, F * D)."""

@@ -110,6 +110,7 @@ def build_model(name: str, schema: Schema, *, seed: int = 0, **settings: Any) ->
         model = entry.build(name, schema, values)
     model.name = name
     model.reset_tables(seed)
+    model.set_pooling()
     return model
 
 

@@ -15,7 +15,7 @@ from ctrlib import seeds
 from ctrlib.data.schema import Schema
 from ctrlib.errors import SettingError, unknown
 from ctrlib.layers import FieldEmbedding, FirstOrder
-from ctrlib.layers.embedding import INITIAL_STD
+from ctrlib.layers.embedding import INITIAL_STD, POOLINGS
 from ctrlib.losses import LOSSES, STATE_LOSSES
 from ctrlib.typed import typed
 
@@ -26,8 +26,9 @@ S = TypeVar("S", bound="ModelSettings")
 class ModelSettings:
     """Settings that every model takes.
 
-    embedding_dim: D. embedding_std: standard deviation of the initial embeddings. dropout: rate in [0, 1). loss: a name
-    in `ctrlib.losses`. passes: forward passes over one batch in training, K; more than one makes sense for a loss that
+    embedding_dim: D. embedding_std: standard deviation of the initial embeddings, though not of first-order weights.
+    pooling: "mean" or "sum" of the vectors of a field with several values. dropout: rate in [0, 1). loss: a name in
+    `ctrlib.losses`. passes: forward passes over one batch in training, K; more than one makes sense for a loss that
     compares passes.
     """
 
@@ -36,6 +37,7 @@ class ModelSettings:
     loss: str = "bce"
     passes: int = 1
     embedding_std: float = INITIAL_STD
+    pooling: str = POOLINGS[0]
 
     def __post_init__(self) -> None:
         if self.loss not in {**LOSSES, **STATE_LOSSES}:
@@ -44,6 +46,8 @@ class ModelSettings:
             raise SettingError("embedding_dim and passes must be at least 1.")
         if not 0 < self.embedding_std < math.inf:
             raise SettingError(f"embedding_std must be a number above 0, not {self.embedding_std!r}.")
+        if self.pooling not in POOLINGS:
+            raise unknown("pooling", self.pooling, POOLINGS)
         if self.loss != "bce" and self.passes < 2:
             raise SettingError(f"Loss '{self.loss}' compares passes: set passes to 2 or more.")
 
@@ -115,6 +119,16 @@ class CTRModel(nn.Module):
         self.embedding.reset(seeds.stream(seed, "embedding"))
         if self.first_order is not None:
             self.first_order.embedding.reset(seeds.stream(seed, "first-order"))
+
+    def set_pooling(self) -> None:
+        """Pool in every table as the settings say. A teacher's tables keep what its own settings say."""
+        parts: list[nn.Module] = [self]
+        while parts:
+            for child in parts.pop().children():
+                if isinstance(child, FieldEmbedding):
+                    child.pooling = self.settings.pooling
+                elif not isinstance(child, CTRModel):
+                    parts.append(child)
 
     @property
     def width(self) -> int:

@@ -97,6 +97,9 @@ class DCNv2(CrossModel):
 
     Source: Wang, Shivanna, Cheng, Jain, Lin, Hong, Chi, "DCN V2", The Web Conference 2021, without its low-rank
     mixture.
+
+    Paper and code: The public library has the mixture as an option. The DS-MLP paper says that its baselines have the
+    open benchmark's settings; on Criteo its configuration has four cross layers, the benchmark three.
     """
 
     network = CrossNetwork

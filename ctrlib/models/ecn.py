@@ -166,6 +166,8 @@ class FCN(BranchModel):
     Parameters: $VDH$ and those of two `MaskedCrossNetwork`.
 
     Source: as for `ECN`.
+
+    Paper and code: as for `ECN`. The DS-MLP authors publish neither configuration nor code of their FCN.
     """
 
     settings: FCNSettings

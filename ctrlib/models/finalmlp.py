@@ -157,6 +157,10 @@ class FinalMLP(CTRModel):
     Parameters: $VD$, the two MLPs, $m + 1 + n + 1$, $mn / H$ for the bilinear form, and those of two `FeatureGate`.
 
     Source: Mao, Zhu, Su, Cai, Li, Dong, "FinalMLP: An Enhanced Two-Stream MLP Model for CTR Prediction", AAAI 2023.
+
+    Paper and code: Without context fields a gate of the public code, and so of this one, learns its last bias alone;
+    see `FeatureGate`. The DS-MLP authors' configurations have dropout of 0.2 to 0.4 in the MLPs of the baseline and
+    none in those of the teacher.
     """
 
     settings: FinalMLPSettings
@@ -201,6 +205,8 @@ class DualMLP(FinalMLP):
     Parameters: $VD$, the two MLPs, and $m + 1 + n + 1$ where they end $m$ and $n$ wide.
 
     Source: as for `FinalMLP`, whose authors compare with it.
+
+    Paper and code: None that we know.
     """
 
 

@@ -40,6 +40,8 @@ class FM(CTRModel):
     Parameters: $VD + V + 1$.
 
     Source: Rendle, "Factorization Machines", ICDM 2010.
+
+    Paper and code: None that we know.
     """
 
     def __init__(self, schema: Schema, settings: FMSettings) -> None:
@@ -83,6 +85,9 @@ class FwFM(OnePassModel):
 
     Source: Pan, Xu, Ruiz, Zhao, Pan, Sun, Lu, "Field-weighted Factorization Machines for Click-Through Rate Prediction
     in Display Advertising", WWW 2018.
+
+    Paper and code: FiLV is the public library's default; which linear term the open benchmark found best differs from
+    set to set. The DS-MLP paper speaks of FwFM's results, but its Table 4 has FmFM alone.
     """
 
     settings: FwFMSettings

@@ -29,8 +29,9 @@ class GDCN(CrossModel):
     Source: Wang, Gu, Li, Lu, Zhang, Gu, "Towards Deeper, Lighter and Interpretable Cross Network for CTR Prediction",
     CIKM 2023.
 
-    Paper and code: Eq. 2 of the DS-MLP paper adds two logits; the public code has one head on both parts, which is the
-    same.
+    Paper and code: Eq. 2 of the DS-MLP paper adds two logits; its authors' code has one head on both parts, which is
+    the same. The repository of GDCN's own authors draws embeddings and the MLP's maps Xavier-uniform and always has
+    batch norm and a dropout of 0.5; here all three are as in the other models.
     """
 
     network = GatedCrossNetwork

@@ -41,7 +41,10 @@ class OnePassModel(CTRModel):
 
 @dataclass(frozen=True)
 class LRSettings(OnePassSettings):
-    """Neither dropout nor embedding_dim has an effect. The table is one wide: whatever is given, embedding_dim is 1."""
+    """The weights are first-order ones: dropout, embedding_dim, embedding_std and pooling have no effect on them.
+
+    The table is one wide: whatever is given, embedding_dim is 1.
+    """
 
     embedding_dim: int = 1
 
@@ -60,6 +63,9 @@ class LR(OnePassModel):
     Parameters: $V + 1$. There is no embedding table.
 
     Source: Richardson, Dominowska, Ragno, "Predicting Clicks", WWW 2007.
+
+    Paper and code: The public library multiplies the weight of a numeric field by the field's value; here every field
+    holds tokens, and each token has a weight.
     """
 
     settings: LRSettings

@@ -52,6 +52,9 @@ class NeuronNetwork(CTRModel):
 
     Source: Li, Zhang, Zhang, Sang, Zhu, "Revisiting Feature Interactions from the Perspective of Quadratic Neural
     Networks for Click-through Rate Prediction", KDD 2025, Table 1 (T1 to T25), and its authors' code (T26 to T30).
+
+    Paper and code: The table tells of one set of settings for all formats. In the authors' logs T3, T4, T5, T7 and T8
+    have batch norm with ReLU and none without it; in their code T1, T2 and T6 come after a map to a width of 100.
     """
 
     settings: NeuronNetworkSettings

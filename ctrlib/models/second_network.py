@@ -67,6 +67,8 @@ class LiftedT19(CTRModel):
     Parameters: $VD + L[2dw + w + d + 2w\,\mathbb 1_{BN}] + d + 1$.
 
     Source: our own, for comparison.
+
+    Paper and code: None: it is in no paper.
     """
 
     settings: LiftedSettings
@@ -115,6 +117,8 @@ class Ensemble(CTRModel):
     Parameters: K times those of QNN-alpha, with a shared table $(K - 1)VD$ less.
 
     Source: our own, for comparison.
+
+    Paper and code: None: it is in no paper.
     """
 
     settings: EnsembleSettings

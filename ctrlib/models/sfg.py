@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from ctrlib.data.schema import Schema
 from ctrlib.errors import SettingError, unknown
-from ctrlib.layers import MLP, Dropout, FirstOrder, add_product, reset_linear_maps
+from ctrlib.layers import MLP, Dropout, FirstOrder, WeightedPairs, add_product, reset_linear_maps
 from ctrlib.models.base import CTRModel
 from ctrlib.models.dnn import DNNSettings
 
@@ -60,31 +60,6 @@ class FeatureGenerator(nn.Module):
         return torch.add(x, generated, alpha=self.scale) if self.residual else self.scale * generated
 
 
-class FieldMatrices(nn.Module):
-    r"""e and g (B, F, D) -> (B,): $\sum_{i<j} e_i^\top M_{ij}\, g_j$, as in FmFM.
-
-    Parameters: $P D^2$ with $P = F(F-1)/2$ matrices, Xavier-normal over all of them. The matrices are the blocks above
-    the diagonal of one $d \times d$ matrix, so that the sum is a single product for each sample.
-    """
-
-    first: Tensor
-    second: Tensor
-
-    def __init__(self, num_fields: int, dim: int) -> None:
-        super().__init__()
-        first, second = torch.triu_indices(num_fields, num_fields, offset=1)
-        self.register_buffer("first", first, persistent=False)
-        self.register_buffer("second", second, persistent=False)
-        self.weight = nn.Parameter(nn.init.xavier_normal_(torch.empty(len(first), dim, dim)))
-
-    def forward(self, e_BFD: Tensor, g_BFD: Tensor) -> Tensor:
-        fields, dim = e_BFD.shape[1:]
-        blocks_FFDD = self.weight.new_zeros(fields, fields, dim, dim)
-        blocks_FFDD = blocks_FFDD.index_put((self.first, self.second), self.weight)
-        matrix_dd = blocks_FFDD.transpose(1, 2).reshape(fields * dim, -1)
-        return (e_BFD.flatten(1) @ matrix_dd * g_BFD.flatten(1)).sum(dim=1)
-
-
 def ordered_pair_sum(g_BFD: Tensor, e_BFD: Tensor) -> Tensor:
     r"""Return $\sum_{i<j} \langle g_i, e_j \rangle$, (B,). Sums of the fields before j make it cost O(FD)."""
     return (g_BFD[:, :-1].cumsum(dim=1) * e_BFD[:, 1:]).sum(dim=(1, 2))
@@ -114,7 +89,7 @@ class SFGPairs(CTRModel):
         self.first_order = FirstOrder(schema)
         self.generator = FeatureGenerator(self.width, settings.scale, settings.residual)
         matrices = settings.host == "FmFM"
-        self.matrices = FieldMatrices(schema.num_fields, settings.embedding_dim) if matrices else None
+        self.matrices = WeightedPairs(schema.num_fields, settings.embedding_dim, "matrixed") if matrices else None
         deep = settings.host == "DeepFM" and settings.hidden_units
         self.mlp = settings.mlp(self.width, head=True) if deep else None
         reset_linear_maps(self)

@@ -37,8 +37,11 @@ class XDeepFM(CTRModel):
 
     Parameters: those of DNN, $V$, and the CIN's $\sum_k (F N_{k-1} + 1) N_k + \sum_k N_k + 1$.
 
-    Source: Lian, Zhou, Zhang, Chen, Xie, Sun, "xDeepFM", KDD 2018; what the CIN's public code leaves out is told at
-    `ctrlib.layers.CIN`.
+    Source: Lian, Zhou, Zhang, Chen, Xie, Sun, "xDeepFM", KDD 2018.
+
+    Paper and code: `ctrlib.layers.CIN` tells where the public code's CIN is not the paper's. The DS-MLP authors'
+    configurations name its maps `cin_layer_units`, which their class does not read: there the CIN is always [16, 16,
+    16].
     """
 
     def __init__(self, schema: Schema, settings: XDeepFMSettings) -> None:
