@@ -43,7 +43,6 @@ from ctrlib.lab import Grid, run_anew, run_grid
 from ctrlib.lab.dual_stream import NAME, student, student_search, teacher_run, teacher_search
 from ctrlib.lab.experiments import experiment_records, experiment_runs, measured_on
 from ctrlib.lab.judged import with_every_name
-from ctrlib.lab.stats import summary
 from ctrlib.lab.streams import measure_runs
 from ctrlib.lab.tables import by_seed, papers_table
 from ctrlib.losses import distillation_loss
@@ -272,7 +271,8 @@ figure_table(settings, caption="The default, as its search chose it.")
 #
 # Paired differences from stage I without the distillation loss. AUC and logloss are those of the stage's prediction, columns with *main* those of
 # the main stream taken by itself. Correlation is between the logits of main stream and teacher, the squared difference between
-# their probabilities, both over test rows.
+# their probabilities, both over test rows. A seed fixes the teacher. So these last columns are means over the seeds that all students of a
+# table share, and all lines below are over the seeds that all their points share.
 
 # %% tags=["hide-input"]
 RIVALS = {
@@ -292,11 +292,15 @@ MEASURED = {
 
 
 def with_measured(rows, frame, columns=MEASURED):
-    """The rows with the means of what was measured on the trained networks, AUC in percent."""
-    present = [column for column in columns if column in frame]
-    means = frame.groupby("label")[present].mean()
-    means = means.assign(**{column: 100 * means[column] for column in present if column.endswith("_auc")})
-    return rows.merge(means, left_on="label", right_index=True, how="left")
+    """The rows with what was measured on the trained networks, means over the seeds that they share; AUC in percent."""
+    for column in columns:
+        scale = 100 if column.endswith("_auc") else 1
+        found = views.seed_means(views.common_seeds(frame, rows["label"], column), column, scale)
+        if len(found):
+            rows = rows.merge(
+                found[["label", "value"]].rename(columns={"value": column}), on="label", how="left"
+            )
+    return rows
 
 
 rivals = {name: with_measured(views.against(runs[name], "no-teacher", RIVALS), runs[name]) for name in shown}
@@ -409,17 +413,22 @@ def by_weight(name, loss):
     return found
 
 
+def swept(name, metric):
+    """The runs of all losses and weights with the seeds that all of them share."""
+    labels = [label for loss in LAMBDAS for label in by_weight(name, loss)]
+    return views.common_seeds(runs[name], labels, metric)
+
+
 def over_weights(name, metric, losses=tuple(LAMBDAS), scale=1.0):
-    """Mean of a metric and half of its interval over seeds, for each loss and weight that is measured."""
-    rows = []
-    for loss in losses if metric in runs[name] else ():
-        for label, weight in sorted(by_weight(name, loss).items(), key=lambda item: item[1]):
-            values = runs[name].loc[runs[name]["label"] == label, metric].astype(float)
-            found = summary(scale * values)
-            if found.n:
-                row = {"loss": loss.replace("-", " "), "label": label, "weight": weight}
-                rows.append(row | {"value": round(found.value, 5), "half": (found.high - found.low) / 2})
-    return pd.DataFrame(rows, columns=["loss", "label", "weight", "value", "half"])
+    """Mean of a metric and half of its interval over the shared seeds, for each loss and weight that is measured."""
+    points = [
+        {"loss": loss.replace("-", " "), "label": label, "weight": weight}
+        for loss in losses
+        for label, weight in sorted(by_weight(name, loss).items(), key=lambda item: item[1])
+    ]
+    return pd.DataFrame(points).merge(
+        views.seed_means(swept(name, metric), metric, scale).round({"value": 5}), on="label"
+    )
 
 
 def in_two_figures(rows):
@@ -441,12 +450,8 @@ def weight_figure(rows, title, y_title, references, color="loss"):
 
 
 def levels_of(name, metric, labels, scale=1.0):
-    """The means of a metric for some cells (label -> name shown), where they are measured."""
-    frame = runs[name]
-    found = {
-        label: scale * frame.loc[frame["label"] == label, metric].astype(float).mean() for label in labels
-    }
-    return {labels[label]: value for label, value in found.items() if pd.notna(value)}
+    """The means of a metric for some cells (label -> name shown) over the seeds of the points."""
+    return views.reference_means(runs[name], labels, metric, swept(name, metric)["seed"], scale)
 
 
 LEVELS = {"no-teacher": "no teacher", "GDCN": "teacher", "MLP": "plain MLP"}
@@ -472,7 +477,8 @@ for name in shown:
         figure = weight_figure(rows, name, "test AUC (%)", levels_of(name, "test_auc", LEVELS, 100))
         views.show(
             figure,
-            "AUC of the stage's prediction. Does more weight help, and can it be too much? Bars: 95 % over seeds.",
+            "AUC of the stage's prediction. Does more weight help, and can it be too much? Bars: 95 % over "
+            f"{views.seeds_told(swept(name, 'test_auc'))}, which all points and dotted lines share.",
             "larger-lambda-helps",
         )
     if told := apart(name):

@@ -318,10 +318,11 @@ NORMED |= {"released": "released: norm in stage I, with weights", "distilled": "
 NORMED |= {"no-distillation": "no distillation", "two-plain-mlps": "two plain MLPs"}
 for name in shown:
     if "quiet" in runs[name]:
-        means = runs[name].groupby("label")[list(TAILS)].mean(numeric_only=True)
+        both = views.common_seeds(runs[name], NORMED, "quiet")
+        means = both.groupby("label")[list(TAILS)].mean(numeric_only=True)
         rows = means.reindex(list(NORMED)).dropna().reset_index()
         rows.insert(0, "form", rows["label"].map(NORMED))
-        caption = f"Tails of the predictions on {name}, means over seeds."
+        caption = f"Tails of the predictions on {name}, means over {views.seeds_told(both)}."
         display(views.table(rows, {"form": ("form", ""), **TAILS}, caption))
 
 # %% [markdown]
@@ -347,14 +348,14 @@ sweeps = {name: views.sweep(runs[name], WEIGHTS, "weight") for name in shown}
 for name in shown:
     if len(sweeps[name]) > 1:
         figure = views.sweep_figure(sweeps[name], "weight", name, "α = β")
-        seeds = list(range(1, int(sweeps[name]["seeds"].max()) + 1))  # those of the points
-        level = (
-            100 * runs[name].query("label == 'DS-MLP' and seed in @seeds")["test_auc"].astype(float).mean()
+        points = views.common_seeds(runs[name], WEIGHTS)
+        chosen = views.reference_means(
+            runs[name], {"DS-MLP": "DS-MLP's own"}, "test_auc", points["seed"], 100
         )
-        levels(figure, {"as chosen": level})
+        levels(figure, chosen)
         views.show(
             figure,
-            "Is there a sweet spot near 1, or is the line flat within its bars?",
+            f"Is there a sweet spot near 1, or is the line flat within its bars? All over {views.seeds_told(points)}.",
             "weights-have-a-sweet-spot",
         )
         display(views.sweep_table(sweeps[name], "weight", f"Weights of the alignment losses on {name}."))
@@ -406,8 +407,8 @@ STREAMS = {
 
 
 def balance(name):
-    """Means over seeds of what the streams of each cell do."""
-    frame = runs[name][runs[name]["label"].isin(BALANCE)].dropna(subset="main_share")
+    """What the streams of each cell do, means over the seeds that all cells share."""
+    frame = views.common_seeds(runs[name], BALANCE, "main_share")
     frame = frame.assign(whole_auc=frame["test_auc"].astype(float))
     present = [column for column in STREAMS if column in frame]
     means = frame.groupby("label")[present].mean()
@@ -433,7 +434,7 @@ for name in measured:
         views.table(
             balances[name],
             {"streams": ("streams", ""), **STREAMS},
-            f"The streams on {name}, means over seeds.",
+            f"The streams on {name}, means over the seeds that all of these cells share.",
         )
     )
 

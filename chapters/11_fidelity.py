@@ -414,7 +414,8 @@ views.table(derivatives, columns, caption)
 #
 # with $a, a'$ two values of field $i$ and $b, b'$ two of field $j$, from rows of the test data, the other fields held. It is 0 for every
 # sum of functions of single fields, and it needs no derivative. Below, the map of each pair of fields for the teacher and for three
-# networks, each divided by its own mean, on average over seeds.
+# networks, each divided by its own mean, on average over the seeds that all of them have. Tables and figures below keep to such common
+# seeds too, for a seed fixes the teacher.
 
 # %% tags=["hide-input"]
 TITLES = {"distilled": "student", "no teacher": "student without distillation loss", "MLP": "plain MLP"}
@@ -455,7 +456,13 @@ def heat_maps(panels, names):
 for name in shown:
     panels = {"teacher": maps_of(name, (*PLACES["distilled"][:2], "teacher"))}
     panels |= {TITLES[key]: maps_of(name, PLACES[key]) for key in ("distilled", "DS-MLP, parallel", "MLP")}
-    means = {title: torch.stack(list(maps.values())).mean(dim=0) for title, maps in panels.items() if maps}
+    panels = {title: maps for title, maps in panels.items() if maps}
+    seeds = set.intersection(*map(set, panels.values()))  # those that all of them have
+    means = {
+        title: torch.stack([maps[seed] for seed in seeds]).mean(dim=0)
+        for title, maps in panels.items()
+        if seeds
+    }
     means = {title: square / off_diagonal(square) for title, square in means.items()}
     caption = (
         f"Interactions on {name}; 1 is the mean of a map, and what is beyond 4 looks like 4. A field has no pair with itself. "
@@ -478,7 +485,8 @@ for name in shown:
 # %% tags=["hide-input"]
 order = ["distilled", "distilled, other teachers", "two plain MLPs", "two plain MLPs, other teachers"]
 order += [label for label in PLACES if label not in order]
-alike = {name: over_seeds(runs[name], order, ["likeness", "strength"]) for name in shown}
+shared = {name: views.common_seeds(runs[name], order) for name in shown}
+alike = {name: over_seeds(shared[name], order, ["likeness", "strength"]) for name in shown}
 for name in shown:
     rows = alike[name].assign(network=alike[name]["label"].map(TITLES))
     figure = intervals(
@@ -517,7 +525,7 @@ for name in shown:
 # %% tags=["hide-input"]
 bounds = {}
 for name in shown:
-    rows = over_seeds(runs[name], list(PLACES), ["risk_gap", "logit_mean", "logit_root"])
+    rows = over_seeds(shared[name], list(PLACES), ["risk_gap", "logit_mean", "logit_root"])
     if rows.empty:
         continue
     bounds[name] = rows = rows.assign(network=rows["label"].map(TITLES))
@@ -624,7 +632,7 @@ def of_likeness(name):
 
 def of_own_teacher(name):
     """How much nearer two kinds of network are to the teacher of their seed than to others, in words."""
-    found = runs[name].groupby("label")["likeness"].mean()
+    found = shared[name].groupby("label")["likeness"].mean()
     near = {who: found.get(who, math.nan) - found.get(f"{who}, other teachers", math.nan) for who in LIKE}
     if any(map(math.isnan, near.values())):
         return ""

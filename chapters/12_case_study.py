@@ -182,7 +182,7 @@ if not any(map(len, cases.values())):
 # %% [markdown]
 # ## The population
 #
-# All test rows on which the teacher errs confidently, seed by seed.
+# All test rows on which the teacher errs confidently, seed by seed, over the seeds that all models have: a seed fixes the teacher.
 
 # %% tags=["hide-input"]
 TITLES = {"teacher": "teacher", "student": "student", "DS-MLP": "DS-MLP", "DS-MLP, main": "its main stream"}
@@ -196,9 +196,10 @@ if missing := [name for name in RECORDED[1:] if name not in shown]:
 
 
 def counted(name):
-    """Means over seeds in percent with 95 % intervals, a row for each model."""
+    """Means in percent with 95 % intervals over the seeds that all models share, a row for each model."""
     metrics = [*KINDS, "new", "confident", "logloss"]
-    rows = over_seeds(runs[name].reindex(columns=[*runs[name].columns.union(metrics)]), [*PLACES], metrics)
+    shared = views.common_seeds(runs[name], PLACES)
+    rows = over_seeds(shared.reindex(columns=[*shared.columns.union(metrics)]), [*PLACES], metrics)
     shares = [column for column in rows if column.startswith((*KINDS, "new", "confident"))]
     return rows.assign(model=rows["label"].map(TITLES), **{column: 100 * rows[column] for column in shares})
 

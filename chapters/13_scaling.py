@@ -125,7 +125,7 @@ views.waiting(RECORDED[1:], shown)
 # Test AUC of every width, over all parameters of the network as it is served, with its embedding tables.
 #
 # Beside AUC stands RelaImpr (Eq. 15), the distance from chance compared with that of a base model. The paper's base is FmFM, ours the
-# tuned plain MLP of {doc}`/chapters/10_teachers`:
+# tuned plain MLP of {doc}`/chapters/10_teachers`. All points, and the base, are over the seeds that they share:
 #
 # $$
 # \mathrm{RelaImpr} = \Big(\frac{\mathrm{AUC} - 0.5}{\mathrm{AUC}_{\mathrm{base}} - 0.5} - 1\Big) \times 100\,\% .
@@ -135,14 +135,18 @@ views.waiting(RECORDED[1:], shown)
 # %% tags=["hide-input"]
 def size_sweep(name):
     """One row for each network and width that is measured, with RelaImpr where the plain MLP is measured too."""
+    shared = views.common_seeds(runs[name], [*TEACHER_SIZES, *STUDENT_SIZES])
     parts = [
-        views.sweep(runs[name], sizes, "width").assign(network=network)
+        views.sweep(shared, sizes, "width").assign(network=network)
         for network, sizes in (("GDCN", TEACHER_SIZES), ("DS-MLP", STUDENT_SIZES))
     ]
     rows = pd.concat(parts, ignore_index=True)
-    base = runs[name].loc[runs[name]["label"] == "MLP", "test_auc"].astype(float).mean()
-    rows["improvement"] = [relative_improvement(auc / 100, base) for auc in rows["test_auc"]]
-    return rows if np.isfinite(base) else rows.drop(columns="improvement")
+    base = views.reference_means(runs[name], {"MLP": "base"}, "test_auc", shared["seed"])
+    if not base:
+        return rows
+    return rows.assign(
+        improvement=[relative_improvement(auc / 100, base["base"]) for auc in rows["test_auc"]]
+    )
 
 
 def values_over(name, sizes, column):
@@ -244,8 +248,10 @@ for name in shown:
 
 # %% tags=["hide-input"]
 def training_cost(name):
-    """Epochs and seconds of training for each network and width, all stages together, means over seeds."""
+    """Epochs and seconds of training for each network and width, all stages together, means over the seeds they share."""
     done = runs[name][runs[name]["status"] == "completed"]
+    steps = [f"distilled={w}" for w in WIDTHS]
+    done = views.common_seeds(done, ["GDCN", *TEACHER_SIZES, *steps, *STUDENT_SIZES])
     cost = done.groupby("label")[["num_epochs", "train_seconds"]].mean()
     rows = []
     for network, sizes in (("GDCN", TEACHER_SIZES), ("DS-MLP", STUDENT_SIZES)):
@@ -284,9 +290,9 @@ for name in shown:
 STREAMS = {"main_auc": "main stream", "parallel_auc": "parallel stream", "test_auc": "both"}
 grown = {}
 for name in shown:
-    part = runs[name][runs[name]["label"].isin(STUDENT_SIZES)]
-    if "main_auc" in part and part["main_auc"].notna().any():
-        part = part.dropna(subset="main_auc").assign(width=part["label"].map(STUDENT_SIZES))
+    part = views.common_seeds(runs[name], STUDENT_SIZES, "main_auc")
+    if len(part):
+        part = part.assign(width=part["label"].map(STUDENT_SIZES))
         grown[name] = part.groupby("width")[[*STREAMS, "main_share", "main_correlation"]].mean().reset_index()
         grown[name][list(STREAMS)] *= 100
         long = grown[name].melt("width", list(STREAMS), var_name="stream", value_name="auc")
@@ -298,7 +304,7 @@ for name in shown:
         headings |= {"test_auc": "AUC %", "main_share": "main stream's share"}
         headings |= {"main_correlation": "main stream with the teacher"}
         digits = dict.fromkeys(headings, ".2f") | {"main_correlation": ".3f"}
-        caption = f"Streams on {name}, means over seeds; the last column is a correlation of logits."
+        caption = f"Streams on {name}, means over {views.seeds_told(part)}; the last column is a correlation of logits."
         display(figure_table(grown[name], headings=headings, formats=digits, caption=caption))
 if not grown:
     display(Markdown("The streams of these networks are not measured yet."))

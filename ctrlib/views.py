@@ -21,6 +21,7 @@ from ctrlib.lab.provenance import learning_curves
 from ctrlib.lab.records import Record
 from ctrlib.lab.records import frame as record_frame
 from ctrlib.lab.search import SEARCH
+from ctrlib.lab.stats import summary
 from ctrlib.lab.tables import Pair, cell_table, join_paper, paired_table
 from ctrlib.paths import root
 
@@ -176,6 +177,43 @@ def _shared(frame: pd.DataFrame, labels: Iterable[str]) -> pd.DataFrame:
     return runs[runs["seed"].isin(shared)] if len(shared) else runs
 
 
+def common_seeds(frame: pd.DataFrame, labels: Iterable[str], metric: str = "") -> pd.DataFrame:
+    """Return the runs of `labels` with the seeds that all measured labels have; where none is, those that most have.
+
+    A seed can fix a teacher or a split, so means over different seeds do not compare. metric: only runs on which it
+    is measured take part.
+    """
+    runs = frame[frame["label"].isin(list(labels))]
+    if metric:
+        runs = runs[pd.to_numeric(runs[metric]).notna()] if metric in runs else runs.head(0)
+    owners = runs.groupby("seed")["label"].nunique()
+    return runs[runs["seed"].isin(owners.index[owners == owners.max()])]
+
+
+def seed_means(runs: pd.DataFrame, metric: str, scale: float = 1.0) -> pd.DataFrame:
+    """Return, for each label, the mean of a metric (value), half of its 95 % interval (half), and the seeds."""
+    parts = runs.groupby("label", sort=False)[metric] if metric in runs else ()
+    found = {label: summary(scale * pd.to_numeric(part)) for label, part in parts}
+    rows = [{"label": k, "value": e.value, "half": (e.high - e.low) / 2, "seeds": e.n} for k, e in found.items() if e.n]
+    return pd.DataFrame(rows, columns=["label", "value", "half", "seeds"])
+
+
+def reference_means(
+    frame: pd.DataFrame, names: Mapping[str, str], metric: str, seeds: Iterable[int], scale: float = 1.0
+) -> dict[str, float]:
+    """Return name shown -> mean of a metric over `seeds`, for each label of `names` that is measured on all of them."""
+    asked = set(seeds)
+    found = seed_means(frame[frame["seed"].isin(asked) & frame["label"].isin(list(names))], metric, scale)
+    whole = found[found["seeds"] == len(asked)].set_index("label")["value"]
+    return {names[label]: float(whole[label]) for label in names if label in whole.index}
+
+
+def seeds_told(runs: pd.DataFrame) -> str:
+    """Return the seeds of some runs in words, such as "seeds 1, 2, 3"."""
+    seeds = sorted(runs["seed"].unique())
+    return f"seed{'' if len(seeds) == 1 else 's'} {', '.join(map(str, seeds))}" if seeds else "no seed"
+
+
 def _percent(cells: pd.DataFrame) -> pd.DataFrame:
     """Return `cell_table` with AUC in percent and the half widths of the 95 % intervals of AUC and logloss."""
     found = cells.copy()
@@ -202,9 +240,9 @@ def against_figure(rows: pd.DataFrame, reference: str, title: str) -> Any:
 def sweep(frame: pd.DataFrame, values: Mapping[str, float], column: str) -> pd.DataFrame:
     """Return one row for each measured label of `values` (label -> value of the factor), in order of the value.
 
-    Seeds that only one of the cells has are left out, as in `against`.
+    All points are over the same seeds, see `common_seeds`.
     """
-    found = _percent(cell_table(_shared(frame, values))).reset_index()
+    found = _percent(cell_table(common_seeds(frame, values))).reset_index()
     return found.assign(**{column: found["label"].map(dict(values))}).sort_values(column).reset_index(drop=True)
 
 
@@ -347,7 +385,7 @@ def effect(row: pd.Series[Any], name: str) -> str:
     told = in_units(claim, row["effect"], row["low"], row["high"])
     if claim.kind == "share":
         return f"{told} of {pairs} comparisons"
-    if claim.kind == "rank-first":
+    if claim.kind == "rank-first" and "; rank of " in row["compared"]:
         place = row["compared"].rsplit(": ", 1)[-1]
         told = f"Rank {place}{', counted from the lowest' if claim.sign < 0 else ''}; {told}"
     return told if pairs == 1 else f"{told} in the weakest of {pairs} comparisons"

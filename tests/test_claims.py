@@ -275,6 +275,16 @@ def test_rank_first() -> None:
     assert "rank of A: 2 of 3" in beaten["compared"]
 
 
+def test_a_rank_is_over_common_seeds() -> None:
+    asked = claim("rank-first", pairs=(("A", "B"), ("A", "C")))
+    frame = runs({"A": 0.92, "B": 0.9, "C": 0.91})
+    bad = frame[frame["label"] == "A"].head(1).assign(seed=99, test_auc=0.1)
+    assert "rank of A: 1 of 3" in judged(pd.concat([frame, bad]), asked)["compared"]
+    half = frame["seed"] <= frame["seed"].median()
+    apart = frame[(frame["label"] == "A") | ((frame["label"] == "B") == half)]
+    assert "rank" not in judged(apart, asked)["compared"], "no seed in common, no rank"
+
+
 def test_loss_ratio() -> None:
     asked = claim("loss-ratio", reference=("M.relu", "M.none"), factor=0.1, margin=0.0)
     means = {"M.relu": 0.95, "M.none": 0.90, "B": 0.94}

@@ -53,6 +53,29 @@ def test_seeds_of_one_cell_alone_take_no_part() -> None:
     assert found.loc["second", "failed"] == 1, "a failed run is counted"
 
 
+def test_a_default_with_more_seeds_moves_no_point() -> None:
+    runs = frame()
+    more = runs[runs["label"] == "A"].assign(seed=lambda rows: rows["seed"] + 4, test_auc=0.1, main=0.1)
+    runs = pd.concat([runs.assign(main=runs["test_auc"]), more], ignore_index=True)
+    fewer = runs[(runs["label"] != "C") | (runs["seed"] < 3)]  # C has two seeds, B four, A eight
+    labels = {"A": 1, "B": 2, "C": 3}
+    shared = views.common_seeds(fewer, labels)
+    assert views.seeds_told(shared) == "seeds 1, 2" and views.seeds_told(shared.head(1)) == "seed 1"
+    means = views.seed_means(shared, "main", 100).set_index("label")
+    assert means["value"].to_dict() == pytest.approx({"A": 81.0, "B": 82.0, "C": 72.5})
+    assert means["seeds"].tolist() == [2, 2, 2] and (means["half"] > 0).all()
+    swept = views.sweep(fewer, labels, "rows")
+    assert swept["seeds"].tolist() == [2, 2, 2] and swept["test_auc"].tolist() == pytest.approx([81.0, 82.0, 72.5])
+    names = {"A": "first", "C": "third", "D": "not measured"}
+    assert views.reference_means(fewer, names, "main", [1, 2]) == pytest.approx({"first": 0.81, "third": 0.725})
+    assert views.reference_means(fewer, names, "main", [3, 4]) == pytest.approx({"first": 0.82}), "all seeds or none"
+    unmeasured = fewer.assign(main=fewer["main"].where((fewer["label"] != "B") | (fewer["seed"] == 2)))
+    assert set(views.common_seeds(unmeasured, labels, "main")["seed"]) == {2}, "runs with the metric count"
+    assert views.common_seeds(fewer, labels, "unknown").empty and views.common_seeds(fewer, ["D"]).empty
+    assert views.seed_means(fewer.head(0), "main").empty and views.seed_means(fewer, "unknown").empty
+    assert views.reference_means(fewer, names, "unknown", [1]) == {}
+
+
 def test_intervals_stand_behind_their_values() -> None:
     rows = views.against(frame(), "A", {"A": "first", "B": "second"})
     text = views.comparison(rows, "caption").html

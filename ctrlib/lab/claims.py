@@ -320,10 +320,12 @@ def _compared(claim: Claim, table: pd.DataFrame, weakest: pd.Series) -> str:
 def _rank(claim: Claim, values: pd.DataFrame) -> str:
     if claim.kind != "rank-first":
         return ""
-    first, means = claim.pairs[0][0], claim.sign * values.mean(axis=1)
-    labels = claim.labels()
-    above = int((means[labels] > means[first]).sum())
-    return f"; rank of {first}: {above + 1} of {len(labels)}"
+    first, labels = claim.pairs[0][0], claim.labels()
+    shared = values.loc[labels].dropna(axis=1)
+    if shared.empty:
+        return ""
+    means = claim.sign * shared.mean(axis=1)
+    return f"; rank of {first}: {int((means > means[first]).sum()) + 1} of {len(labels)}"
 
 
 def _judge_share(claim: Claim, values: pd.DataFrame) -> dict[str, Any]:
