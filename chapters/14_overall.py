@@ -38,7 +38,7 @@ from IPython.display import Markdown, display
 
 from ctrlib import views
 from ctrlib.bench import tables as speed
-from ctrlib.figures import figure_table, intervals, logarithmic, scatter
+from ctrlib.figures import figure_table, intervals, logarithmic, scatter, stretches
 from ctrlib.footer import footer
 from ctrlib.lab import Grid, run_anew, run_grid
 from ctrlib.lab.dual_stream import student_search, teacher_search
@@ -55,6 +55,7 @@ from ctrlib.lab.overall import (
     strength_search,
     told_apart,
 )
+from ctrlib.lab.published import printed
 from ctrlib.lab.stats import MIN_SEEDS_FOR_TEST, summary
 from ctrlib.lab.tables import papers_table
 
@@ -67,16 +68,19 @@ from ctrlib.lab.tables import papers_table
 # | family | systems |
 # |---|---|
 # | first and second order | LR, FM, FwFM, FmFM, AFM |
-# | an MLP and little else | DNN, PNN, Wide & Deep, DLRM |
+# | an MLP and little else | DNN, MLP, PNN, Wide & Deep, DLRM |
 # | an MLP beside explicit interactions | DeepFM, DCN, DCNv2, GDCN, EDCN, xDeepFM, AutoInt+, AFN+, FiBiNET, MaskNet |
 # | layers of interactions | AutoInt, AFN, FiGNN, EulerNet, RFM, ECN, WuKong, SFG |
-# | two networks or more | FinalMLP, FINAL, FCN, DS-MLP, ECKD |
+# | two networks or more | DualMLP, FinalMLP, FINAL, FCN, DS-MLP, ECKD |
 # | one network and a loss of its own | CL4CTR, QNN-alpha |
 #
-# **Settings.** On Frappe every system has the settings of the open benchmark's leaderboard {cite:p}`zhu2022bars`, or its authors'
-# where it is not listed. On MovieLens-100K the eight systems of the DS-MLP chapters have a search of twelve random settings
-# each. The others keep their leaderboard settings, and five runs choose their L2 strength on validation. The column *settings*
-# tells which. ECKD {cite:p}`zhu2020eckd` is the leaderboard's DNN, taught by our AutoInt+, DCNv2 and xDeepFM of the same seed; its
+# *DNN* and *MLP* are one system in two sizes: DNN as the leaderboard lists it, MLP as wide as the main stream of DS-MLP, whose
+# chapters compare with it.
+#
+# **Settings.** On Frappe a system has the settings of the open benchmark's leaderboard {cite:p}`zhu2022bars`, its authors' where it
+# is not listed, or ours where neither has any. On MovieLens-100K the eight systems of the DS-MLP chapters have a search of twelve
+# random settings each. The others keep those of Frappe, and five runs choose their L2 strength on validation. The column
+# *settings* tells which. ECKD {cite:p}`zhu2020eckd` is the leaderboard's DNN, taught by our AutoInt+, DCNv2 and xDeepFM of the same seed; its
 # distillation's weight and temperature are ours, and on MovieLens-100K its L2 strength is that of the searched MLP.
 #
 # On MovieLens-100K QNN-alpha has one layer of four rows and embeddings of ten numbers, like the others. In
@@ -162,16 +166,17 @@ def tested(name):
     return told_apart(runs[name])["p_holm"].notna().any()
 
 
-stretches = {name: groups(runs[name]) for name in shown}
+spans = {name: groups(runs[name]) for name in shown}
 for name in shown:
     rows = tables[name].dropna(subset="low")
     axes = {"x_title": "test AUC (%)", "title": name, "format": ".2f"}
     if len(rows):
-        views.show(
-            intervals(rows, "test_auc", "label", "low", "high", **axes),
-            "The order is that of the means. Read it together with the groups below.",
-            "qnn-alpha-leads",
-        )
+        figure = intervals(rows, "test_auc", "label", "low", "high", **axes)
+        caption = "The order is that of the means."
+        if tested(name) and len(rows) == len(tables[name]):
+            figure = stretches(figure, spans[name])
+            caption += " Systems along one bar at the right cannot be told apart."
+        views.show(figure, caption, "qnn-alpha-leads")
     if not tested(name):
         display(Markdown(f"On {name} too few seeds are recorded: no pair of systems has a test."))
         continue
@@ -184,7 +189,7 @@ for name in shown:
                 "to": last,
                 "count": order.index(last) - order.index(first) + 1,
             }
-            for k, (first, last) in enumerate(stretches[name], start=1)
+            for k, (first, last) in enumerate(spans[name], start=1)
         ]
     )
     columns = {
@@ -219,7 +224,7 @@ BOARD_COLUMNS = {
 def beside_the_board(name):
     """Our means beside the leaderboard's mean over seeds, or its single run where it has no more."""
     board = papers_table("bars_frappe_x1").merge(
-        tables[name], left_on="model", right_on="label", suffixes=("_board", "")
+        tables[name], "left", left_on="model", right_on="label", suffixes=("_board", "")
     )
     several = board["mean_auc"].notna()
     board["board"] = 100 * board["mean_auc"].where(several, board["auc"])
@@ -227,14 +232,15 @@ def beside_the_board(name):
     board["kind"] = several.map({True: "mean of 5 seeds", False: "one run"})
     board = board.rename(columns={"test_auc": "ours", "test_logloss": "our_logloss"})
     board["difference"] = board["ours"] - board["board"]
-    board["within"] = (board["difference"].abs() <= 0.3).map({True: "yes", False: "no"})
+    near = board["difference"].abs() <= 0.3
+    board["within"] = near.map({True: "yes", False: "no"}).where(board["difference"].notna())
     return board.sort_values("difference")
 
 
 boards = {name: beside_the_board(name) for name in shown if name in LISTED}
 for name, rows in boards.items():
     display(views.table(rows, BOARD_COLUMNS, f"The leaderboard of Frappe_x1 and our runs on {name}."))
-if not boards:
+if not any(len(rows.dropna(subset="difference")) for rows in boards.values()):
     display(Markdown("No system of the leaderboard is measured on Frappe yet."))
 
 # %% [markdown]
@@ -243,8 +249,9 @@ if not boards:
 # A system on the upper left edge is not beaten by a smaller or faster one. Parameters count the embedding table, which most
 # systems share up to small parts on one data set.
 #
-# The time is that of a training step on a batch of 4,096 rows of Frappe at the settings of the table, each system in a process
-# of its own on the same processor ({doc}`/chapters/16_speed` tells how).
+# Two times are measured ({doc}`/chapters/16_speed` and {doc}`/chapters/13_scaling` tell how). *Latency* is that of a forward pass in
+# the shape of the data, for each 100 rows, as when the network serves. A *training step* is one on a batch of 4,096 rows of Frappe,
+# each system in a process of its own. DS-MLP and ECKD are not in the second table: their stages have several networks.
 
 # %% tags=["hide-input"]
 STEP_COLUMNS = {
@@ -262,17 +269,33 @@ steps = steps[steps["group"] == "overall"] if len(steps) else steps
 if len(steps):
     steps = steps.assign(label=steps["name"].str.removesuffix(", overall")).sort_values("step")
     steps["over_dnn"] = steps["step"] / steps.set_index("label").loc["DNN", "step"]
-    display(views.table(steps, STEP_COLUMNS, "A training step of every system on Frappe."))
+    display(views.table(steps, STEP_COLUMNS, "A training step of each system on Frappe."))
 else:
     display(Markdown("Steps have not been measured yet: `ctrlib bench steps overall`."))
 
 # %% tags=["hide-input"]
-for name in shown:
-    points = tables[name].assign(test_auc=tables[name]["test_auc"].round(3))
+latency = speed.system_latency()
+if len(latency):
+    latency = latency[(latency["batch"] == 4096) & (latency["threads"] == latency["threads"].max())]
+    latency = latency.rename(columns={"system": "label"})
+
+
+def with_costs(name):
+    """The table with the latency of each system, and on Frappe with the time of its step, where they are measured."""
+    found = tables[name].assign(test_auc=tables[name]["test_auc"].round(3))
+    if len(latency):
+        times = latency.loc[latency["data"] == name, ["label", "latency"]].round(4)
+        found = found.merge(times, on="label", how="left")
     if name in LISTED and len(steps):
-        points = points.merge(steps[["label", "step"]].round(1), on="label", how="left")
-    for column, title in (("parameters", "parameters"), ("step", "ms for a training step")):
-        if column in points:
+        found = found.merge(steps[["label", "step"]].round(1), on="label", how="left")
+    return found
+
+
+COSTS = {"parameters": "parameters", "latency": "latency (ms for 100 rows)", "step": "ms for a training step"}
+for name in shown:
+    points = with_costs(name)
+    for column, title in COSTS.items():
+        if column in points and points[column].notna().any():
             titles = {"x_title": title, "y_title": "test AUC (%)", "title": name}
             figure = scatter(points.dropna(subset=column), column, "test_auc", "label", **titles)
             logarithmic(figure, "x")
@@ -281,26 +304,32 @@ for name in shown:
 # %% [markdown]
 # ## In the papers
 #
-# The two methods and the three best others of each of the papers' columns. Nothing here has a spread.
+# Both overall tables as printed, and our means on our data beside them. The papers' figures have no spread. Their rows stand in the
+# order of their mean rank over the paper's columns, so that one can see whether that order is ours too.
 
 # %% tags=["hide-input"]
-printed = papers_table("qnn_table3")
-printed = printed[(printed["metric"] == "auc_pct") & (printed["model"] != "Abs.Imp")]
-parts = [("QNN-alpha, Table 3", printed.rename(columns={"value": "auc"})[["dataset", "model", "auc"]])]
-other = papers_table("dsmlp_table4")
-parts.append(("DS-MLP, Table 4", other.assign(auc=100 * other["auc"])[["dataset", "model", "auc"]]))
-best = []
-for table, rows in parts:
-    for data, part in rows.dropna().groupby("dataset", sort=False):
-        top = part.sort_values("auc", ascending=False).head(4)
-        best.append(
-            {"table": table, "data": data}
-            | {f"place {k}": f"{row.model} {row.auc:.2f}" for k, row in enumerate(top.itertuples(), start=1)}
-        )
-figure_table(
-    pd.DataFrame(best),
-    caption="The four highest AUC, in percent, of each column of the papers' overall tables.",
-)
+METRICS = {"test_auc": ("AUC in percent", 100, ".2f"), "test_logloss": ("logloss", 1, ".4f")}
+
+
+def beside_the_paper(paper, number, metric):
+    """A printed table in the order of its mean ranks, with our means on the data sets that are measured."""
+    _, factor, digits = METRICS[metric]
+    rows = printed(paper, number, metric).drop(index="Abs.Imp", errors="ignore")
+    rows = factor * rows.loc[rows.rank(ascending=metric == "test_logloss").mean(axis=1).sort_values().index]
+    formats = dict.fromkeys(rows, digits)
+    if metric == "test_logloss" and "iPinYou" in formats:
+        formats["iPinYou"] = ".6f"  # clicks are rare there
+    for name in shown:
+        ours = tables[name].set_index("label")[metric]
+        rows[f"ours on {name}"], formats[f"ours on {name}"] = ours.reindex(rows.index), digits
+    return rows.rename_axis("system").reset_index(), formats
+
+
+for paper, number in (("QNN-alpha", 3), ("DS-MLP", 4)):
+    for metric, (words, *_) in METRICS.items():
+        rows, formats = beside_the_paper(paper, number, metric)
+        caption = f"Table {number} of the {paper} paper: {words}; the last columns are ours."
+        display(figure_table(rows, formats=formats, caption=caption))
 
 # %% [markdown]
 # ## Made in this build
@@ -333,9 +362,11 @@ def of_the_board(name):
     """How many of our systems meet the leaderboard's figures; nothing where it has none."""
     if not len(boards.get(name, [])):
         return []
-    far = boards[name][boards[name]["within"] == "no"]["model"].tolist()
+    measured = boards[name].dropna(subset="difference")
+    far = measured[measured["within"] == "no"]["model"].tolist()
     return [
-        f"Of {len(boards[name])} systems on the leaderboard {len(boards[name]) - len(far)} are within 0.3 points of it"
+        f"Of the {len(boards[name])} systems on the leaderboard {len(measured)} are measured, and "
+        f"{len(measured) - len(far)} of these are within 0.3 points of it"
         + (f"; further away: {', '.join(far)}." if far else ".")
     ]
 
@@ -358,7 +389,7 @@ def said(name):
     """Who leads, and what can be told apart."""
     order = ranked(runs[name])
     table = told_apart(runs[name])
-    first, last = stretches[name][0]
+    first, last = spans[name][0]
     points = [
         f"{len(order)} systems are measured. {first} has the best mean, {tables[name]['test_auc'].iloc[0]:.2f} %."
     ]

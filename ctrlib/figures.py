@@ -34,6 +34,7 @@ INK = "#767676"  # a grey that stands out on white and on black; the book's scri
 LONG_TEXT = 50  # characters; longer cells get a column wide enough to read
 MOST_LOGIT = 6.0  # larger ones are drawn as this
 LABEL_WIDTH, LABEL_HEIGHT = 0.07, 0.05  # room for the label of a point, as parts of the range of the points
+BETWEEN_BARS = 8  # pixels
 FAINT = "rgba(128,128,128,0.3)"
 
 _AXIS = {"gridcolor": FAINT, "zerolinecolor": FAINT, "linecolor": FAINT, "ticks": "", "automargin": True}
@@ -218,6 +219,23 @@ def intervals(
         height=130 + max(22, 16 * len(groups)) * len(lanes),
     )
     return figure
+
+
+def stretches(figure: go.Figure, spans: Sequence[tuple[str, str]]) -> go.Figure:
+    """Draw a bar beside the rows of `intervals` for each (first, last) of `spans`, from one row to the other.
+
+    Bars stand side by side, right of the axes. Raises `SettingError` for a name that is no row.
+    """
+    lanes = list(figure.layout.yaxis.ticktext)
+    for name in (end for span in spans for end in span):
+        if name not in lanes:
+            raise unknown("row", name, lanes)
+    for number, (first, last) in enumerate(spans):
+        place = 8 + BETWEEN_BARS * number
+        across = {"xref": "paper", "xsizemode": "pixel", "xanchor": 1, "x0": place, "x1": place}
+        along = {"yref": "y", "y0": lanes.index(first) - 0.3, "y1": lanes.index(last) + 0.3}
+        figure.add_shape(type="line", line={"color": INK, "width": 3}, **across, **along)
+    return figure.update_layout(margin_r=20 + BETWEEN_BARS * len(spans))
 
 
 def curves(

@@ -7,7 +7,18 @@ import pandas as pd
 import pytest
 
 from ctrlib.errors import SettingError
-from ctrlib.figures import PALETTE, boundaries, curves, figure_table, intervals, levels, logarithmic, scatter, stacked
+from ctrlib.figures import (
+    PALETTE,
+    boundaries,
+    curves,
+    figure_table,
+    intervals,
+    levels,
+    logarithmic,
+    scatter,
+    stacked,
+    stretches,
+)
 
 CELLS = pd.DataFrame(
     {
@@ -44,6 +55,16 @@ def test_intervals_put_groups_side_by_side_in_the_lane_of_their_row() -> None:
     assert none.y[0] < 0 < relu.y[0] and none.y[1] < 1 < relu.y[1]
     np.testing.assert_allclose(none.error_x.arrayminus[0], 0.01)
     assert none.marker.symbol != relu.marker.symbol  # not told by colour alone
+
+
+def test_bars_beside_the_rows_go_from_the_first_of_a_stretch_to_its_last() -> None:
+    rows = pd.DataFrame({"name": list("abc"), "auc": [0.9, 0.8, 0.7], "low": [0.8, 0.7, 0.6], "high": [1.0, 0.9, 0.8]})
+    figure = intervals(rows, "auc", "name", "low", "high")
+    bars = stretches(figure, [("a", "b"), ("b", "c"), ("c", "c")]).layout.shapes
+    assert [(round(bar.y0 + 0.3), round(bar.y1 - 0.3)) for bar in bars] == [(0, 1), (1, 2), (2, 2)]
+    assert len({bar.x0 for bar in bars}) == 3 and figure.layout.margin.r > 20
+    with pytest.raises(SettingError, match="Unknown row 'd'"):
+        stretches(figure, [("a", "d")])
 
 
 def test_curves_show_one_entry_of_the_menu_at_a_time() -> None:

@@ -91,6 +91,8 @@ def test_settings_come_from_where_the_table_says(stored_records: None) -> None:
     assert overall.origin_of_settings("frappe_x1", "DS-MLP") == "authors"
     assert overall.origin_of_settings("ml-100k", "DCNv2") == "search"
     assert overall.origin_of_settings("ml-100k", "FM") == "board, L2 searched"
+    assert overall.origin_of_settings("ml-100k", "EulerNet") == "authors, L2 searched"
+    assert overall.origin_of_settings("ml-100k", "RFM") == "ours, L2 searched"
     with pytest.raises(SettingError, match="Did you mean 'DCNv2'"):
         overall.origin_of_settings("ml-100k", "DCNv3x")
     assert len(overall.strength_search("frappe_x1")) == 0

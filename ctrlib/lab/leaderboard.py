@@ -17,7 +17,8 @@ class Listing:
     """model: a name in the registry. settings: the model's. strength: L2 of the embedding table.
 
     source: "board" where the leaderboard lists the system; "authors" where the settings are from its authors' public
-    configurations, on Frappe or on the data nearest to it; "ours" where neither has any: then they follow DCNv2.
+    configurations, on Frappe or on the data nearest to it; "ours" where neither has any: then they follow DCNv2, or the
+    listed system that they are a part of.
     """
 
     model: str
@@ -62,6 +63,9 @@ FRAPPE: dict[str, Listing] = {
     "MaskNet": Listing("MaskNet", {**MLP, "dropout": 0.1, "field_norm": False}, 0.1),
     "DLRM": Listing("DLRM", {**DEEP, "dropout": 0.4, "interaction": "cat"}, 0.1),
     "FinalMLP": Listing("FinalMLP", {**DEEP, **GATES, "hidden_units": (400,), "dropout": 0.4}, 0.05),
+    "DualMLP": Listing(  # FinalMLP's two streams alone
+        "DualMLP", {**DEEP, "hidden_units": (400,), "second_units": (100,), "dropout": 0.4}, 0.05, "ours"
+    ),
     "FINAL": Listing("FINAL", {**BLOCKS, "dropout": 0.1}, 0.1),
     # not on the board
     "CL4CTR": Listing("CL4CTR", DEEP, 0.05, "ours"),

@@ -1,9 +1,9 @@
 """Every system of both papers on one data set: which settings it has, its runs, and which of them can be told apart.
 
-Where the open benchmark has a leaderboard all systems have its settings or their authors'. Elsewhere the eight of
-`tuned_systems` were searched with twelve settings each, and the rest keep those of the leaderboard but for the L2
-strength of the table, which five runs choose on validation. ECKD is the listed DNN taught by three of our runs, without
-a search of its own.
+Where the open benchmark has a leaderboard all systems have its settings, their authors', or ours where neither has any.
+Elsewhere the eight of `tuned_systems` were searched with twelve settings each, and the rest keep those settings but for
+the L2 strength of the table, which five runs choose on validation. ECKD is the listed DNN taught by three of our runs,
+without a search of its own.
 """
 
 from __future__ import annotations
@@ -38,14 +38,18 @@ def tuned_systems(dataset: str) -> list[str]:
 
 
 def origin_of_settings(dataset: str, name: str) -> str:
-    """Return where a system's settings on a data set come from: board, authors, ours, search, or board and L2."""
+    """Return where a system's settings on a data set come from: search, or board, authors or ours, perhaps with an L2.
+
+    "board, L2 searched" are the leaderboard's, but for the L2 strength of the table.
+    """
     if name not in SYSTEMS:
         raise unknown("system", name, SYSTEMS)
     if name == eckd.NAME:
         return "ours"
+    source = FRAPPE[name].source if name in FRAPPE else "authors"
     if dataset in LISTED:
-        return FRAPPE[name].source if name in FRAPPE else "authors"
-    return "search" if name in tuned_systems(dataset) else "board, L2 searched"
+        return source
+    return "search" if name in tuned_systems(dataset) else f"{source}, L2 searched"
 
 
 def strength_search(dataset: str, names: Iterable[str] | None = None) -> Grid:
