@@ -96,15 +96,17 @@ def parser() -> argparse.ArgumentParser:
     claims.set_defaults(command=run_claims)
 
     bench = commands.add_parser(
-        "bench", help="measure speed: steps, peers, latency, encode, or the ladder from a plain loop"
+        "bench", help="measure speed: steps, epochs, peers, latency, encode, or the ladder from a plain loop"
     )
-    bench.add_argument("what", choices=["steps", "peers", "ladder", "latency", "encode"])
-    bench.add_argument("names", nargs="*", help="groups of steps or of latency, or systems for the peers; else all")
+    bench.add_argument("what", choices=["steps", "epochs", "peers", "ladder", "latency", "encode"])
+    bench.add_argument(
+        "names", nargs="*", help="groups of steps, of epochs or of latency, or systems for the peers; else all"
+    )
     bench.add_argument("--repeats", type=int, default=5)
     bench.add_argument("--threads", type=int)
-    bench.add_argument("--device", default="cpu", help="for steps and latency")
-    bench.add_argument("--dataset", default="frappe_x1-rebuilt", help="for peers")
-    bench.add_argument("--rows", type=int, default=5_000_000, help="for encode")
+    bench.add_argument("--device", default="cpu", help="for steps, epochs, peers and latency")
+    bench.add_argument("--dataset", default="frappe_x1-rebuilt", help="for peers, and for epochs of several seeds")
+    bench.add_argument("--rows", type=int, help="for encode (5,000,000), and for epochs in Criteo's shape (all)")
     bench.add_argument("--peer-python", type=Path, help="for peers: a Python that has FuxiCTR 2.3.10")
     bench.set_defaults(command=run_bench)
 
@@ -303,15 +305,31 @@ def run_bench(options: argparse.Namespace) -> int:
         from ctrlib.bench.systems import SYSTEMS
 
         names = options.names or list(SYSTEMS)
-        found = measure_peers(names, options.dataset, options.repeats, options.threads, options.peer_python)
-    elif options.what == "latency":
-        from ctrlib.bench.latency import GROUPS, measure_latency
+        found = measure_peers(
+            names, options.dataset, options.repeats, options.threads, options.peer_python, options.device
+        )
+    elif options.what == "epochs":
+        from ctrlib.bench.epochs import GROUPS, TRAINING_ROWS, measure_epochs
 
-        found = measure_latency(options.repeats, options.threads, options.device, options.names or GROUPS)
+        found = measure_epochs(
+            options.names or GROUPS,
+            options.repeats,
+            options.threads,
+            options.device,
+            rows=TRAINING_ROWS if options.rows is None else options.rows,
+            dataset=options.dataset,
+        )
+    elif options.what == "latency":
+        from ctrlib.bench import latency
+
+        found = latency.measure_latency(
+            options.repeats, options.threads, options.device, options.names or latency.GROUPS
+        )
     elif options.what == "encode":
         from ctrlib.bench.encode import measure_encode
 
-        found = measure_encode(options.rows, options.repeats, options.threads)
+        rows = 5_000_000 if options.rows is None else options.rows
+        found = measure_encode(rows, options.repeats, options.threads)
     else:
         from ctrlib.bench.ladder import measure_ladder
 

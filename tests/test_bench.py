@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import math
-from dataclasses import replace
+from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +14,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from ctrlib.bench import floors, ladder, latency, plain_networks, steps, store, tables
+from ctrlib.bench import epochs, floors, ladder, latency, ours, peers, plain_networks, steps, store, tables
 from ctrlib.bench.systems import SYSTEMS, system
 from ctrlib.data import CTRDataset, Field, Schema, Split, synthetic_dataset
-from ctrlib.errors import SettingError
-from ctrlib.lab import overall
+from ctrlib.errors import DeviceError, SettingError
+from ctrlib.lab import overall, runner
 from ctrlib.models import MODELS, build_model
 from ctrlib.models.base import checked
 
@@ -33,23 +35,22 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(floors, "COPIED_VALUES", 1 << 10)
 
 
-OURS_AND_PLAIN = {
-    "T9": (
-        "CrossNetV2",
-        {"layers": 3, "dropout": 0.0},
-        {"layers.0.W": "maps.0", "layers.1.W": "maps.1", "layers.2.W": "maps.2"},
-    ),
-    "DNN": ("DNN", {"hidden_units": [8, 8, 8], "dropout": 0.0}, {}),
-    "DCNv2": ("DCNv2", {"hidden_units": [8, 8, 8], "cross_layers": 2, "dropout": 0.0}, {}),
-    "QNN-alpha": ("QNN-alpha", {"layers": 2, "rows": 3, "batch_norm": True, "dropout": 0.0}, {}),
+SMALL_SETTINGS = {
+    "T9": {"layers": 3, "dropout": 0.0},
+    "DNN": {"hidden_units": [8, 8, 8], "dropout": 0.0},
+    "DCNv2": {"hidden_units": [8, 8, 8], "cross_layers": 2, "dropout": 0.0},
+    "QNN-alpha": {"layers": 2, "rows": 3, "batch_norm": True, "dropout": 0.0},
 }
+
+
+FORMS_NEAR_T9 = ("T9", "CrossNetV2")
 
 
 @pytest.mark.parametrize("name", SYSTEMS)
 def test_plain_networks_compute_what_ours_do(name: str, data: CTRDataset) -> None:
     """With our weights, parameter by parameter in order of size and place, the plain form gives our logits."""
-    model_name, settings, _ = OURS_AND_PLAIN[name]
-    model = build_model(model_name, data.schema, seed=1, embedding_dim=4, **settings).double().eval()
+    settings = SMALL_SETTINGS[name]
+    model = build_model(SYSTEMS[name].model, data.schema, seed=1, embedding_dim=4, **settings).double().eval()
     plain = plain_networks.network({"name": name, "width": 4, "settings": settings}, 3).double().eval()
     mine = [p for key, p in model.named_parameters() if "embedding" not in key]
     theirs = list(plain.parameters())
@@ -62,6 +63,22 @@ def test_plain_networks_compute_what_ours_do(name: str, data: CTRDataset) -> Non
             target.copy_(source)
     e = torch.randn(7, 3, 4, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     assert torch.allclose(plain(e.flatten(1))[:, 0], model.interact(e), rtol=0, atol=1e-12)
+
+
+def test_plain_t9_is_our_t9(data: CTRDataset) -> None:
+    """x * W(x) + x in every layer, which the cross network x0 * W(x) + x is not."""
+    settings = {"layers": 3, "dropout": 0.0}
+    ours_and_theirs = [build_model(name, data.schema, embedding_dim=4, **settings).eval() for name in FORMS_NEAR_T9]
+    plain = plain_networks.network({"name": "T9", "width": 4, "settings": settings}, 3)
+    e = torch.randn(7, 3, 4, generator=torch.Generator().manual_seed(1))
+    found = []
+    for model in ours_and_theirs:
+        values = [value for key, value in model.named_parameters() if "embedding" not in key]
+        with torch.no_grad():
+            for target, value in zip(plain.parameters(), values, strict=True):
+                target.copy_(value)
+            found.append((plain(e.flatten(1))[:, 0], model.interact(e)))
+    assert torch.allclose(*found[0], atol=1e-5) and not torch.allclose(*found[1], atol=1e-2)
 
 
 def test_every_rung_computes_the_same(data: CTRDataset, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -124,6 +141,8 @@ def test_a_case_is_measured_whole() -> None:
     assert found["step_seconds"]["repeats"] == 2 and found["floor_seconds"] > 0
     assert found["operations"] > 0 and math.isclose(found["samples_per_second"], 32 / found["step_seconds"]["median"])
     assert set(found["parts_seconds"]) == {*steps.PARTS, "the rest"} and found["parts_seconds"]["sum over rows"] > 0
+    evaluated = found["evaluate_seconds"]
+    assert evaluated["repeats"] == 2 and 0 < evaluated["min"] <= evaluated["median"] <= evaluated["max"]
 
 
 def test_every_case_can_be_built() -> None:
@@ -147,6 +166,92 @@ def test_measurements_become_frames(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     rungs = tables.ladder()
     assert rungs["gain"].iloc[1] == pytest.approx(2.0) and rungs["in_all"].iloc[-1] == pytest.approx(len(rungs))
     assert tables.origins().set_index("file").loc["data/measurements/ladder.json", "device"] == "P"
+
+
+def stored_step(name: str, device: str, device_name: str, threads: int) -> dict[str, Any]:
+    """Return an entry as `measure_steps` writes it, in its older form: evaluation was timed once."""
+    case = asdict(steps.CASES[name])
+    times = {"median": 0.1, "min": 0.05, "max": 0.2, "repeats": 3}
+    numbers = ("samples_per_second", "evaluate_rows", "evaluate_seconds", "peak_memory_mb", "parameters", "operations")
+    entry = dict.fromkeys((*numbers, "bytes", "matrix_rate", "copy_rate", "floor_seconds"), 1.0)
+    where = {"device": device, "device_name": device_name, "threads": threads}
+    found = {"case": case, "step_seconds": times, "parts_seconds": {"the rest": 0.1}, "environment": where}
+    return {f"{name} ({device}, {threads} threads)": entry | found}
+
+
+def test_steps_come_from_one_computer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of several numbers of threads, or GPUs, the largest set; of equal ones the last."""
+    monkeypatch.setattr(store, "measurements_dir", lambda: tmp_path)
+    path = tmp_path / "steps.json"
+    found = stored_step("T9", "cpu", "P", 2) | stored_step("DNN", "cpu", "P", 2) | stored_step("T9", "cpu", "P", 16)
+    path.write_text(json.dumps(found))
+    table = tables.steps()
+    assert list(table["name"]) == ["T9", "DNN"] and set(table["threads"]) == {2} and set(table["device_name"]) == {"P"}
+    assert (table["evaluate"] == 1000).all() and (table["evaluate_low"] == table["evaluate_high"]).all()
+    path.write_text(json.dumps(found | stored_step("DNN", "cpu", "P", 16)))
+    assert list(tables.steps()["threads"]) == [16, 16]
+    shared = stored_step("T9, two runs", "cpu", "P", 16)
+    shared["T9, two runs (cpu, 16 threads)"]["environment"]["threads"] = 8  # of each copy
+    path.write_text(json.dumps(found | stored_step("DNN", "cpu", "P", 16) | shared))
+    assert list(tables.steps()["name"]) == ["T9", "DNN", "T9, two runs"]
+    assert tables.steps("cuda").empty
+    path.write_text(json.dumps(found | stored_step("T9", "cuda", "A", 2) | stored_step("DNN", "cuda:1", "B", 2)))
+    assert list(tables.steps("cuda")["device_name"]) == ["B"] and len(tables.steps()) == 2
+
+
+def test_a_missing_device_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(store, "measurements_dir", lambda: tmp_path)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    for measure in (
+        lambda: steps.measure_steps([], 1, 1, "cuda"),
+        lambda: latency.measure_latency(1, 1, "cuda"),
+        lambda: peers.measure_peers(["T9"], "ml-100k", 1, 1, None, "cuda"),
+        lambda: epochs.measure_epochs(["criteo"], 1, 1, "cuda"),
+    ):
+        with pytest.raises(DeviceError, match="no GPU"):
+            measure()
+    assert not list(tmp_path.iterdir())
+
+
+def test_epochs_are_measured_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, data: CTRDataset) -> None:
+    """On the CPU, small: an epoch in Criteo's shape, and seeds side by side."""
+    monkeypatch.setattr(store, "measurements_dir", lambda: tmp_path)
+    monkeypatch.setattr(epochs, "CRITEO", replace(epochs.CRITEO, batch_size=50, width=2))
+    monkeypatch.setattr(epochs, "DRAWN_ROWS", 160)
+    monkeypatch.setattr(epochs, "criteo_shaped", partial(epochs.criteo_shaped, scale=1e-4))
+    monkeypatch.setattr(epochs, "SYSTEMS", {"QNN-alpha": replace(SYSTEMS["QNN-alpha"], batch_size=320, width=2)})
+    monkeypatch.setattr(epochs, "SEEDS", 3)
+    monkeypatch.setattr(runner, "dataset", lambda name, *others: data)
+    found = epochs.measure_epochs(epochs.GROUPS, 2, torch.get_num_threads(), rows=400, dataset="ml-100k")
+    assert found == json.loads((tmp_path / "epochs.json").read_text())
+    criteo, seeds = found.values()
+    assert (criteo["rows"], criteo["evaluate_rows"]) == (400, 50) and criteo["epoch_seconds"]["repeats"] == 2
+    assert 0 < criteo["evaluate_share"]["min"] <= criteo["evaluate_share"]["max"] < 1
+    assert seeds["seeds"] == 3 and seeds["all_over_one"]["repeats"] == 2
+    with pytest.raises(SettingError, match="rows is 99"):
+        epochs.measure_epochs(["criteo"], 1, 1, rows=99)
+    with pytest.raises(SettingError, match="seeds"):
+        epochs.measure_epochs(["seed"], 1, 1)
+
+
+def test_peers_train_on_the_asked_device(
+    data: CTRDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Our side and the plain loop, in this process: the same data, an epoch each."""
+    monkeypatch.syspath_prepend(peers.HERE)
+    plain_loop = importlib.import_module("plain_loop")
+    for module in (peers, ours):
+        monkeypatch.setattr(module, "load_dataset", lambda *a, **k: data)
+    monkeypatch.setattr(ours, "WARM_UP_BATCHES", 2)
+    for name in ("T9", "QNN-alpha"):
+        one = replace(SYSTEMS[name], batch_size=64, width=4)
+        peers.export("ml-100k", one, tmp_path)
+        task = {"system": one.to_dict(), "dataset": "ml-100k", "folder": str(tmp_path), "seed": 1}
+        task |= {"threads": torch.get_num_threads(), "device": "cpu"}
+        ours.main(task)
+        plain_loop.main(task)
+        mine, theirs = map(json.loads, capsys.readouterr().out.splitlines())
+        assert mine["parameters"] == theirs["parameters"] and mine.keys() == theirs.keys()
 
 
 def test_latency_covers_every_mode_and_number_of_heads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -26,6 +26,7 @@ from ctrlib.lab.leaderboard import FRAPPE
 from ctrlib.lab.runner import commit, environment
 from ctrlib.models import MODELS, CTRModel, build_model
 from ctrlib.models.base import checked
+from ctrlib.train.fit import checked_device
 
 # Fields, embedding width, layers and rows of the authors' logs (data/papers/qnn_alpha_runs.csv), by data set.
 SHAPES = {"ML-1M": (7, 16, 1, 4), "iPinYou": (16, 16, 4, 2), "KKBox": (13, 128, 3, 3)}
@@ -76,12 +77,13 @@ def measure_latency(
     "heads" is QNN-alpha in every mode and with every number of heads, FINAL and FinalMLP beside it; "systems" are
     DS-MLP, its teachers, plain MLPs and other networks of its paper. A figure is the time of forward passes without
     gradients, embedding look-up included, for each 100 rows, in milliseconds. All cases of one shape take turns, so
-    that a drift of the machine meets all of them. Raises
-    `SettingError` for an unknown group.
+    that a drift of the machine meets all of them. Raises `SettingError` for an unknown group, `DeviceError` for a
+    missing device.
     """
     for group in groups:
         if group not in GROUPS:
             raise unknown("group of latencies", group, GROUPS)
+    checked_device(device)
     threads = checked_threads(repeats, threads)
     torch.set_num_threads(threads)
     found = measurement("latency")

@@ -36,9 +36,10 @@ def main(task: dict[str, Any]) -> None:
     """Train the warm-up batches and then one epoch; print seconds of training and of validation."""
     torch.set_num_threads(task["threads"])
     system = System(**task["system"])
-    data = load_dataset(task["dataset"], min_count=system.min_count)
+    device = torch.device(task["device"])
+    data = load_dataset(task["dataset"], min_count=system.min_count).to(device)
     model = build_model(system.model, data.schema, seed=task["seed"], embedding_dim=system.width, **system.settings)
-    run = Trainer(model, data, protocol(system), task["seed"], torch.device("cpu"))
+    run = Trainer(model, data, protocol(system), task["seed"], device)
     model.train()
     for start in range(0, WARM_UP_BATCHES * system.batch_size, system.batch_size):
         rows = slice(start, start + system.batch_size)
@@ -50,7 +51,7 @@ def main(task: dict[str, Any]) -> None:
         "train_seconds": epoch.train_seconds,
         "evaluate_seconds": epoch.evaluate_seconds,
         "valid_auc": epoch.valid_auc,
-        "peak_memory_mb": peak_memory_mb("cpu"),
+        "peak_memory_mb": peak_memory_mb(task["device"]),
     }
     print(json.dumps(found))
 

@@ -3,15 +3,14 @@
     python peer_fuxictr.py JSON    prints one line of JSON
 
 It reads the arrays that `ctrlib.bench.peers` exports. Loader, training step, evaluation and their defaults are
-FuxiCTR's, and so are the layers of DNN, DCNv2 and the cross network that stands for T9 (of T9's size and work).
-QNN-alpha's layer is the released one, which the library does not have.
+FuxiCTR's, and so are the layers of DNN and DCNv2. The library has neither T9, which is written out in plain PyTorch,
+nor QNN-alpha, whose layer is the released one.
 """
 
 from __future__ import annotations
 
 import json
 import os
-import resource
 import sys
 import tempfile
 import time
@@ -24,22 +23,22 @@ from fuxictr.features import FeatureMap  # type: ignore[import-not-found]
 from fuxictr.pytorch.dataloaders import RankDataLoader  # type: ignore[import-not-found]
 from fuxictr.pytorch.layers import CrossNetV2, FeatureEmbedding, MLP_Block  # type: ignore[import-not-found]
 from fuxictr.pytorch.models import BaseModel  # type: ignore[import-not-found]
+from plain_loop import peak_memory_mb  # type: ignore[import-not-found]
 from plain_networks import network, self_ensemble  # type: ignore[import-not-found]
 from torch import Tensor, nn
 
 
 class Crossed(nn.Module):
-    """FuxiCTR's cross network, with its MLP beside it or none, and one affine map."""
+    """FuxiCTR's cross network beside its MLP, and one affine map."""
 
     def __init__(self, width: int, layers: int, hidden: list[int]) -> None:
         super().__init__()
         self.cross = CrossNetV2(width, layers)
-        self.mlp = MLP_Block(width, hidden) if hidden else None
-        self.head = nn.Linear(width + sum(hidden[-1:]), 1)
+        self.mlp = MLP_Block(width, hidden)
+        self.head = nn.Linear(width + hidden[-1], 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        parts = [self.cross(x)] + ([self.mlp(x)] if self.mlp else [])
-        out: Tensor = self.head(torch.cat(parts, dim=-1))
+        out: Tensor = self.head(torch.cat([self.cross(x), self.mlp(x)], dim=-1))
         return out
 
 
@@ -47,8 +46,6 @@ def library_network(system: dict[str, Any], num_fields: int) -> nn.Module:
     """Return the system's network of FuxiCTR's layers where it has them."""
     width, settings = num_fields * system["width"], system["settings"]
     match system["name"]:
-        case "T9":
-            return Crossed(width, settings["layers"], [])
         case "DCNv2":
             return Crossed(width, settings["cross_layers"], settings["hidden_units"])
         case "DNN":
@@ -120,7 +117,9 @@ def main(task: dict[str, Any]) -> None:
     train, valid = RankDataLoader(feature_map, train_data=str(data / "train.npz"), **files)
     with tempfile.TemporaryDirectory() as root:
         os.makedirs(Path(root) / data.name)
-        model = Model(feature_map, system, model_id="m", model_root=root, metrics=["AUC", "logloss"], verbose=0)
+        on_gpu = task["device"].startswith("cuda")
+        options = {"gpu": torch.device(task["device"]).index or 0 if on_gpu else -1, "verbose": 0}
+        model = Model(feature_map, system, model_id="m", model_root=root, metrics=["AUC", "logloss"], **options)
         model.fit(warm, epochs=1, validation_data=valid)
         model._eval_steps = None  # it was set from the warm-up's length
         model.fit(train, epochs=1, validation_data=valid)
@@ -130,7 +129,7 @@ def main(task: dict[str, Any]) -> None:
         "train_seconds": model.seconds["train"][-1],
         "evaluate_seconds": model.seconds["evaluate"][-1],
         "valid_auc": model.auc,
-        "peak_memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        "peak_memory_mb": peak_memory_mb(task["device"]),
         "versions": {name: version(name) for name in ("fuxictr", "torch", "polars", "numpy")},
     }
     print(json.dumps(found))

@@ -21,33 +21,44 @@ from ctrlib.data import DATASETS, load_dataset
 from ctrlib.errors import SettingError, unknown
 from ctrlib.lab.runner import commit, environment
 from ctrlib.paths import cache_dir
+from ctrlib.train.fit import checked_device
 
 HERE = Path(__file__).parent
 MEASURED = ("train_seconds", "evaluate_seconds", "peak_memory_mb", "valid_auc")
 
 
 def measure_peers(
-    names: Sequence[str], dataset: str, repeats: int, threads: int | None, peer_python: Path | None
+    names: Sequence[str],
+    dataset: str,
+    repeats: int,
+    threads: int | None,
+    peer_python: Path | None,
+    device: str = "cpu",
 ) -> dict[str, Any]:
     """Measure the systems called `names`, add them to data/measurements/peers.json and return the whole file.
 
-    threads: of every side, default all cores. Without `peer_python`, a Python that has FuxiCTR 2.3.10, that side is
-    left out. Raises `SettingError` for an unknown system or data set, `CtrlibError` when a side fails.
+    threads: of every side, default all cores. device: of every side; on a GPU an entry's key names it. Without
+    `peer_python`, a Python that has FuxiCTR 2.3.10, that side is left out. Raises `SettingError` for an unknown system
+    or data set, `DeviceError` for a missing device, `CtrlibError` when a side fails.
     """
     if dataset not in DATASETS:
         raise unknown("data set", dataset, DATASETS)
+    checked_device(device)
     threads = checked_threads(repeats, threads)
     found = measurement("peers")
     for one in [system(name) for name in names]:
-        found[one.name] = _rounds(one, dataset, repeats, threads, peer_python)
+        key = one.name if device == "cpu" else f"{one.name} ({device})"
+        found[key] = _rounds(one, dataset, repeats, threads, peer_python, device)
         write_measurement("peers", found)
     return found
 
 
-def _rounds(one: System, dataset: str, repeats: int, threads: int, peer_python: Path | None) -> dict[str, Any]:
+def _rounds(
+    one: System, dataset: str, repeats: int, threads: int, peer_python: Path | None, device: str
+) -> dict[str, Any]:
     folder = cache_dir() / "peers" / f"{dataset}-{one.min_count}"
     export(dataset, one, folder)
-    task = {"system": one.to_dict(), "dataset": dataset, "folder": str(folder), "threads": threads}
+    task = {"system": one.to_dict(), "dataset": dataset, "folder": str(folder), "threads": threads, "device": device}
     commands = {
         "ctrlib": [sys.executable, "-m", "ctrlib.bench.ours"],
         "plain": [sys.executable, str(HERE / "plain_loop.py")],
@@ -62,7 +73,8 @@ def _rounds(one: System, dataset: str, repeats: int, threads: int, peer_python: 
         "system": one.to_dict(),
         "dataset": dataset,
         "warm_up_batches": WARM_UP_BATCHES,
-        "environment": environment("cpu", threads),
+        "stand_in": False,  # all sides compute the same function
+        "environment": environment(device, threads),
         "commit": commit(),
         "sides": {side: _side(those) for side, those in runs.items()},
     }

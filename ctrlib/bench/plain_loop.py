@@ -12,6 +12,7 @@ import json
 import resource
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -50,10 +51,17 @@ class Model(nn.Module):
         return self.head(self.embed(ids))
 
 
+def batches(loader: Any, device: torch.device) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield the batches on the device."""
+    for ids, labels in loader:
+        yield ids.to(device), labels.to(device)
+
+
 def train(model: Model, loader: Any, optimiser: Any, system: dict[str, Any]) -> None:
     """Train one epoch."""
     model.train()
-    for ids, labels in loader:
+    device = next(model.parameters()).device
+    for ids, labels in batches(loader, device):
         optimiser.zero_grad()
         if system["name"] == "QNN-alpha":
             x = model.embed(ids)  # both passes share the look-up
@@ -65,14 +73,24 @@ def train(model: Model, loader: Any, optimiser: Any, system: dict[str, Any]) -> 
         loss.backward()
         nn.utils.clip_grad_norm_(model.parameters(), 10.0)
         optimiser.step()
+    if device.type == "cuda":
+        torch.cuda.synchronize()
 
 
 @torch.no_grad()
 def evaluate(model: Model, loader: Any) -> float:
     """Return the AUC."""
     model.eval()
-    found = [(model(ids), labels) for ids, labels in loader]
+    device = next(model.parameters()).device
+    found = [(model(ids).cpu(), labels.cpu()) for ids, labels in batches(loader, device)]
     return float(roc_auc_score(torch.cat([y for _, y in found]), torch.cat([p for p, _ in found])))
+
+
+def peak_memory_mb(device: str) -> float:
+    """Return the peak memory of the GPU's allocator, or of this process, in MB."""
+    if device.startswith("cuda"):
+        return torch.cuda.max_memory_allocated(device) / 2**20
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 def load(folder: Path, name: str) -> tuple[TensorDataset, list[int]]:
@@ -93,7 +111,7 @@ def main(task: dict[str, Any]) -> None:
     rows, sizes = load(folder, "train")
     warm, _ = load(folder, "warm")
     valid, _ = load(folder, "valid")
-    model = Model(system, sizes)
+    model = Model(system, sizes).to(task["device"])
     optimiser = torch.optim.Adam(model.parameters(), lr=1e-3)
     train(model, DataLoader(warm, system["batch_size"], shuffle=True), optimiser, system)
     started = time.perf_counter()
@@ -106,7 +124,7 @@ def main(task: dict[str, Any]) -> None:
         "train_seconds": trained - started,
         "evaluate_seconds": time.perf_counter() - trained,
         "valid_auc": auc,
-        "peak_memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        "peak_memory_mb": peak_memory_mb(task["device"]),
     }
     print(json.dumps(found))
 

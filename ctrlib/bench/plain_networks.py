@@ -12,18 +12,17 @@ import torch
 from torch import Tensor, nn
 
 
-class Cross(nn.Module):
-    """Three layers x0 * W(x) + x and one affine map: CrossNetV2, of T9's size and work."""
+class T9(nn.Module):
+    """Layers x * W(x) + x and one affine map."""
 
-    def __init__(self, width: int, layers: int = 3) -> None:
+    def __init__(self, width: int, layers: int) -> None:
         super().__init__()
         self.maps = nn.ModuleList(nn.Linear(width, width) for _ in range(layers))
         self.head = nn.Linear(width, 1)
 
-    def forward(self, x0: Tensor) -> Tensor:
-        x = x0
+    def forward(self, x: Tensor) -> Tensor:
         for linear in self.maps:
-            x = x0 * linear(x) + x
+            x = x * linear(x) + x
         out: Tensor = self.head(x)
         return out
 
@@ -80,7 +79,7 @@ def network(system: dict[str, Any], num_fields: int) -> nn.Module:
     width, settings = num_fields * system["width"], system["settings"]
     match system["name"]:
         case "T9":
-            return Cross(width, settings["layers"])
+            return T9(width, settings["layers"])
         case "DNN":
             return nn.Sequential(mlp(width, settings["hidden_units"]), nn.Linear(settings["hidden_units"][-1], 1))
         case "DCNv2":

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-import time
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -21,7 +20,7 @@ from ctrlib.lab.leaderboard import FRAPPE
 from ctrlib.lab.runner import commit, environment, peak_memory_mb
 from ctrlib.models import build_model
 from ctrlib.train import Protocol, evaluate
-from ctrlib.train.fit import Trainer
+from ctrlib.train.fit import Trainer, checked_device
 
 SE = {"loss": "self-ensemble", "passes": 2}
 PLAIN = {"loss": "bce", "passes": 1}
@@ -97,11 +96,13 @@ GROUPS = list(dict.fromkeys(case.group for case in CASES.values()))
 def measure_steps(groups: list[str], repeats: int, threads: int | None, device: str = "cpu") -> dict[str, Any]:
     """Measure the cases of some groups (all when none is named), each in a process of its own.
 
-    Adds them to data/measurements/steps.json and returns the whole file. Raises `SettingError` for an unknown group.
+    Adds them to data/measurements/steps.json and returns the whole file. Raises `SettingError` for an unknown group,
+    `DeviceError` for a missing device.
     """
     for group in groups:
         if group not in GROUPS:
             raise unknown("group of steps", group, GROUPS)
+    checked_device(device)
     threads = checked_threads(repeats, threads)
     found = measurement("steps")
     for case in CASES.values():
@@ -169,16 +170,14 @@ def measure_case(case: Case, repeats: int, threads: int, device: str = "cpu") ->
     parts = _parts(lambda: run._step(*batch()), device)  # as it is: a replayed step shows no operations
     work = work_of_step(model, *batch())
     matrix, copy = matrix_rate(device), copy_rate(device)
-    started = time.perf_counter()
-    evaluate(model, data.valid)
-    evaluation = time.perf_counter() - started
+    evaluation = seconds_each(lambda: evaluate(model, data.valid), repeats)
     step = spread(taken)
     return {
         "case": asdict(case),
         "step_seconds": step,
         "samples_per_second": case.batch_size / step["median"],
         "evaluate_rows": len(data.valid),
-        "evaluate_seconds": evaluation,
+        "evaluate_seconds": spread(evaluation),
         "peak_memory_mb": peak,
         "parameters": model.num_parameters,
         "operations": work.operations,

@@ -38,7 +38,7 @@ SYSTEMS: dict[str, System] = {
         System("QNN-alpha", "QNN-alpha", _QNN),
     )
 }
-"""What the peers are measured with. T9 runs without dropout, for FuxiCTR's cross network has none."""
+"""What the peers are measured with. T9 runs without dropout, as the cross networks of FuxiCTR do."""
 
 
 def system(name: str) -> System:

@@ -7,32 +7,43 @@ from typing import Any
 
 import pandas as pd
 
-from ctrlib.bench.store import measurement
+from ctrlib.bench.store import measurement, spread
 
 AUC_KEYS = {"": "median", "_low": "min", "_high": "max"}
 SIDES = {"ctrlib": "ctrlib", "plain": "plain PyTorch loop", "fuxictr": "FuxiCTR 2.3.10"}
 
 
 def steps(device: str = "cpu") -> pd.DataFrame:
-    """Return one row for each measured step on a kind of device.
+    """Return one row for each measured step on a kind of device, as "cpu" or "cuda".
 
-    name, group, model and the case's settings; step with its low and high; over_floor: the median over the floor;
-    gflops: matrix operations a second that the step reaches, in billions; intensity: operations for each byte; one
-    column for each part of a step.
+    All rows come from one processor or GPU and one number of threads, those with most measurements, of equals the last
+    in the file: steps of two computers do not compare. Columns: name, group, model and the case's settings;
+    device_name and threads (of all copies together); step with its low and high; evaluate likewise, where it was
+    measured once all three are that; over_floor: the median over the floor; gflops: matrix operations a second that the
+    step reaches, in billions; intensity: operations for each byte; one column for each part of a step.
     """
+    sets: dict[tuple[str, int], dict[str, Any]] = {}
+    for key, found in measurement("steps").items():
+        name, where = key.removesuffix(" threads)").rsplit(" (", 1)
+        kind, count = where.split(", ")
+        if kind.split(":")[0] == device:
+            sets.setdefault((found["environment"]["device_name"], int(count)), {})[name] = found
+    if not sets:
+        return pd.DataFrame()
+    (device_name, threads), largest = max(reversed(sets.items()), key=lambda one: len(one[1]))
     rows = []
-    for name, found in measurement("steps").items():
-        if found["environment"]["device"].split(":")[0] != device:
-            continue
-        step = found["step_seconds"]
+    for name, found in largest.items():
+        step, evaluated = found["step_seconds"], _spread_of(found["evaluate_seconds"])
         rows.append(
             {
-                "name": name.rsplit(" (", 1)[0],
+                "name": name,
                 "group": found["case"]["group"],
                 "model": found["case"]["model"],
                 "batch": found["case"]["batch_size"],
                 **{key: found["case"]["settings"].get(key) for key in ("rows", "heads", "layers", "mode", "passes")},
                 "shape": found["case"]["shape"],
+                "device_name": device_name,
+                "threads": threads,
                 "copies": found["case"].get("copies", 1),
                 "step": 1e3 * step["median"],
                 "low": 1e3 * step["min"],
@@ -47,12 +58,19 @@ def steps(device: str = "cpu") -> pd.DataFrame:
                 "copy_rate": found["copy_rate"] / 1e9,
                 "memory": found["peak_memory_mb"],
                 "parameters": found["parameters"],
-                "evaluate": 1e3 * found["evaluate_seconds"],
+                "evaluate": 1e3 * evaluated["median"],
+                "evaluate_low": 1e3 * evaluated["min"],
+                "evaluate_high": 1e3 * evaluated["max"],
                 "evaluate_rows": found["evaluate_rows"],
                 **{f"part {part}": 1e3 * seconds for part, seconds in found["parts_seconds"].items()},
             }
         )
     return pd.DataFrame(rows)
+
+
+def _spread_of(value: Any) -> dict[str, Any]:
+    """Return a stored spread; a single number, as older entries have it, is all of it."""
+    return value if isinstance(value, dict) else spread([value])
 
 
 def latency(device: str = "cpu") -> pd.DataFrame:
@@ -112,15 +130,20 @@ def _head_label(found: dict[str, Any]) -> str:
     return f"{found['mode']}.{found['heads']}" if found["heads"] else str(found["mode"])
 
 
-def peers() -> pd.DataFrame:
+def peers(device: str = "cpu") -> pd.DataFrame:
     """Return one row for each system and side: epoch, training and evaluation in seconds, AUC, and ratios to ours.
 
-    A ratio is the other side's time over ours within one round: median, smallest, largest.
+    A ratio is the other side's time over ours within one round: median, smallest, largest. stand_in: the other sides
+    ran a network that is not ours, as those did that were measured when T9 had none of its own there.
     """
     rows = []
-    for system, found in measurement("peers").items():
+    for found in measurement("peers").values():
+        where, system = found["environment"], found["system"]["name"]
+        if where["device"].split(":")[0] != device:
+            continue
         for side, values in found["sides"].items():
             row: dict[str, Any] = {"system": system, "side": SIDES[side], "parameters": values["parameters"]}
+            row |= {"device_name": where["device_name"], "stand_in": found.get("stand_in", system == "T9")}
             for part in ("epoch", "train", "evaluate"):
                 row[part] = values[f"{part}_seconds"]["median"]
             row |= {"low": values["epoch_seconds"]["min"], "high": values["epoch_seconds"]["max"]}
