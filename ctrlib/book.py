@@ -52,6 +52,7 @@ from ctrlib.pages import (
 )
 from ctrlib.paths import JOBS, MADE, root
 from ctrlib.publish import finish, site_address
+from ctrlib.repository import repository, settings
 
 PROFILES = ("smoke", "quick", "paper")
 LANDING = "index"  # tells what other pages have found
@@ -393,7 +394,7 @@ def _add_downloads(assets: Path) -> None:
 
 def configuration() -> dict[str, Any]:
     """Return the book's configuration, without the repository's buttons where its address is unknown."""
-    config, where = _settings(), repository()
+    config, where = settings(), repository()
     if site := site_address(where.get("address", "")):
         config["html"] = {"baseurl": f"{site}/"} | config.get("html", {})
     if where:
@@ -403,34 +404,6 @@ def configuration() -> dict[str, Any]:
     html = config.get("html", {})
     config["html"] = {key: value for key, value in html.items() if not key.startswith("use_")}
     return config
-
-
-def repository() -> dict[str, str]:
-    """Return the repository's `address` and `branch`, for buttons and for Google Colab; empty where it has none.
-
-    The address is `CTRLIB_REPOSITORY`, else `repository: url:` in `_config.yml`, else the git remote `origin` if that
-    is on GitHub, so that a fork without either links to itself.
-    """
-    told = _settings().get("repository", {})
-    address = os.environ.get("CTRLIB_REPOSITORY") or told.get("url") or _origin()
-    return {"address": str(address).rstrip("/"), "branch": told.get("branch", "main")} if address else {}
-
-
-def _settings() -> dict[str, Any]:
-    import yaml
-
-    config: dict[str, Any] = yaml.safe_load((root() / "_config.yml").read_text(encoding="utf-8"))
-    return config
-
-
-def _origin() -> str:
-    command = ["git", "-C", str(root()), "remote", "get-url", "origin"]
-    try:
-        address = subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
-        return ""
-    address = address.replace("git@github.com:", "https://github.com/").removesuffix(".git")
-    return address if address.startswith("https://github.com/") else ""
 
 
 def render(out: Path, strict: bool = True) -> int:

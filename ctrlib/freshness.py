@@ -4,9 +4,9 @@ What a page shows depends on its code cells, its parameters, the package, the st
 versions of the libraries. Its text changes no output. Each of these inputs is kept as a digest beside the executed
 notebook, in NAME.inputs.json, and compared when the page is built again.
 
-Run records count for the experiments that the page read; so do what earlier pages left, and the text of all pages. The
-page's kernel tells what it read, in a file that the environment variable of `ctrlib.lab.records.READS` names. The other
-stored files are few: each page depends on all.
+Run records count for the experiments that the page read; so do what earlier pages left, the text of all pages, and the
+repository's address. The page's kernel tells what it read, in a file that the environment variable of
+`ctrlib.lab.records.READS` names. The other stored files are few: each page depends on all.
 """
 
 from __future__ import annotations
@@ -25,12 +25,18 @@ from ctrlib.lab.made import LEFT
 from ctrlib.lab.records import TEXT
 from ctrlib.pages import INJECTED, Notebook
 from ctrlib.paths import records_dir, root
+from ctrlib.repository import NOTED, repository
 
 # Modules that build and publish the book. No page and no other module imports them, so they change no output.
 BUILD_ONLY = ("book", "cli", "embed", "freshness", "pages", "pictures", "plotly_js", "publish", "rerun")
 LIBRARIES = ("torch", "numpy", "pandas", "scikit-learn", "scipy", "numba", "polars", "plotly", "contourpy")
 CODE = "the page's code"
-OPTIONAL = {"records of ": "", "what a page left as ": LEFT, "the text of ": TEXT}  # -> how what was read is noted
+OPTIONAL = {  # -> how what was read is noted
+    "records of ": "",
+    "what a page left as ": LEFT,
+    "the text of ": TEXT,
+    "the repository's ": NOTED,
+}
 
 
 def inputs(source: Notebook, parameters: Mapping[str, Any], shared: Mapping[str, str]) -> dict[str, str]:
@@ -56,6 +62,7 @@ def shared_inputs(made: Path | None = None) -> dict[str, str]:
     found |= {f"records of {name}": digest for name, digest in record_digests().items()}
     left = sorted(made.glob("*.json")) if made else []
     found |= {f"what a page left as {path.stem}": _of_files([path]) for path in left}
+    found["the repository's address"] = _digest(json.dumps(repository()))
     return found | {"the text of all pages": _of_files(_texts())}
 
 

@@ -48,10 +48,10 @@ SHARED_BY = 4
 
 
 class Gallery:
-    """The page's tables and cards. address: of the repository, for links to the code; "" shows paths."""
+    """The page's tables and cards. where: what `repository` gave, for links to the code; without it paths are shown."""
 
-    def __init__(self, address: str = "") -> None:
-        self.address = address.removesuffix("/")
+    def __init__(self, where: Mapping[str, str] | None = None) -> None:
+        self.code = f"{where['address']}/blob/{where['branch']}" if where else ""
         self.cards = cards()
         uses: dict[type[nn.Module], int] = {}
         for card in self.cards:
@@ -187,7 +187,7 @@ class Gallery:
 
     def _code(self, card: Card) -> str:
         path = f"<code>{card.path}</code>"
-        shown = f'<a href="{html.escape(self.address)}/blob/main/{card.path}">{path}</a>' if self.address else path
+        shown = f'<a href="{html.escape(self.code)}/{card.path}">{path}</a>' if self.code else path
         name = next(iter(FORMATS)) if card.name == NEURONS else card.name
         given = "".join(f", {key}={value!r}" for key, value in COUNTED.get(card.name, {}).items())
         return f"{shown}, class <code>{type(card.model).__name__}</code>: " + (

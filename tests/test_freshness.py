@@ -22,6 +22,7 @@ from ctrlib.lab.experiments import EXPERIMENTS
 from ctrlib.lab.export import exported, flat, write_csv
 from ctrlib.lab.made import LEFT, left
 from ctrlib.lab.records import READS, TEXT, load_records, write_record
+from ctrlib.repository import repository
 from ctrlib.train import NUMERICS
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -134,6 +135,21 @@ def test_what_other_pages_left_and_their_text_count_for_pages_that_read_them(fol
     (tmp_path / "book").mkdir()
     (tmp_path / "book" / "new.md").write_text("Some words.")
     assert changed() == [["what a page left as outcomes", "the text of all pages"], []]
+
+
+def test_the_repositorys_address_counts_for_pages_that_show_it(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CTRLIB_REPOSITORY", "")
+    notes = tmp_path / "notes"
+    monkeypatch.setenv(READS, str(notes))
+    assert repository() == {}
+    for name, reads in {"gallery": notes.read_text().split(), "other": ["left/more"]}.items():
+        freshness.keep(tmp_path / name, freshness.inputs(notebook(), {}, freshness.shared_inputs()), reads)
+    monkeypatch.setenv("CTRLIB_REPOSITORY", "https://github.com/someone/something")
+    now = freshness.inputs(notebook(), {}, freshness.shared_inputs())
+    assert freshness.changed(tmp_path / "gallery", now) == ["the repository's address"]
+    assert freshness.changed(tmp_path / "other", now) == []
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"inputs": 1, "reads": []}'])

@@ -37,7 +37,7 @@ def shown() -> Gallery:
     """The gallery with the checkout's own records and measurements."""
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("CTRLIB_RECORDS", raising=False)
-        return Gallery(ADDRESS)
+        return Gallery({"address": ADDRESS, "branch": "next"})
 
 
 @pytest.fixture(scope="module")
@@ -118,7 +118,7 @@ def test_card_tells_what_the_code_says(shown: Gallery, name: str) -> None:
     model = model_of(name)
     assert "<svg" in text and "\\[" in text and "<dt>Source</dt>" in text and "<dt>Paper and code</dt>" in text
     path = f"ctrlib/{type(model).__module__.removeprefix('ctrlib.').replace('.', '/')}.py"
-    assert f'href="{ADDRESS}/blob/main/{path}"' in text and (ROOT / path).is_file()
+    assert f'href="{ADDRESS}/blob/next/{path}"' in text and (ROOT / path).is_file()
     for setting in vars(model.settings):
         assert f"<code>{setting}=" in text
 

@@ -137,7 +137,7 @@ def test_the_configuration_names_the_address_where_it_is_known(monkeypatch: pyte
     monkeypatch.setenv("CTRLIB_REPOSITORY", "https://github.com/someone/something")
     assert book.configuration()["html"]["baseurl"] == f"{ADDRESS}/"
     monkeypatch.delenv("CTRLIB_REPOSITORY")
-    monkeypatch.setattr(book, "_origin", lambda: "")
+    monkeypatch.setattr("ctrlib.repository._origin", lambda: "")
     assert "baseurl" not in book.configuration()["html"]
 
 
