@@ -235,7 +235,7 @@ def full_grid(data, best, second):
 
 
 if profile == "paper":
-    for data in [dataset] if dataset else RECORDED[1:]:
+    for data in [dataset] if dataset else views.at_hand(RECORDED[1:]):
         run_grid(search(data), device=device)
         found = search_table(frame(load_records("activation", data)), "protocol.embedding_regularizer")
         run_grid(full_grid(data, *found.index[:2]), device=device)

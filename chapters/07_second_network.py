@@ -112,7 +112,7 @@ def kept(cells, only):
 
 
 if profile == "paper":
-    for data in [dataset] if dataset else RECORDED[1:]:
+    for data in [dataset] if dataset else views.at_hand(RECORDED[1:]):
         run_grid(search(data), device=device)
         run_grid(full_grid(data), device=device)
 

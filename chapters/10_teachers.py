@@ -149,7 +149,7 @@ def full_grid(data):
 
 
 if profile == "paper":
-    for data in [dataset] if dataset else RECORDED[1:]:
+    for data in [dataset] if dataset else views.at_hand(RECORDED[1:]):
         run_grid(teacher_search(data), device=device)
         run_grid(student_search(data), device=device)
         run_grid(full_grid(data), device=device)

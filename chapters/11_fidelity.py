@@ -136,7 +136,7 @@ def measured_grid(data):
 if profile == "paper":
     if not dataset:
         measure_fidelity(range(1, 11))
-    for data in [dataset] if dataset else RECORDED[1:]:
+    for data in [dataset] if dataset else views.at_hand(RECORDED[1:]):
         run_grid(teacher_search(data, ["GDCN", "MLP"]), device=device)
         run_grid(student_search(data), device=device)
         run_grid(measured_grid(data), device=device)

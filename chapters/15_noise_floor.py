@@ -88,7 +88,7 @@ plan = views.plan(profile, PLANS, device=device)
 
 # %%
 if profile == "paper":
-    for name in [dataset] if dataset else RECORDED:
+    for name in [dataset] if dataset else views.at_hand(RECORDED):
         run_grid(teacher_search(name, SYSTEMS[:2]), device=device)
         run_grid(headline_search(name), device=device)
         run_grid(noise_grid(name), device=device)

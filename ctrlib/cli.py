@@ -63,6 +63,7 @@ def parser() -> argparse.ArgumentParser:
     run.add_argument("chapter", help="its experiment, file or number, for example qnn-alpha, 05_qnn_alpha or 5")
     run.add_argument("--profile", default="paper", help=", ".join(PROFILES))
     run.add_argument("--device", default="cpu")
+    run.add_argument("--dataset", default="", metavar="NAME", help="profile paper: the full grid on this one alone")
     run.add_argument(
         "--records",
         nargs="?",
@@ -230,7 +231,7 @@ def run_experiment(options: argparse.Namespace) -> int:
     own = options.records
     if own == Path():
         own = root() / OWN
-    return rerun(options.chapter, checked_profile(options.profile), options.device, own)
+    return rerun(options.chapter, checked_profile(options.profile), options.device, own, options.dataset)
 
 
 def run_book(options: argparse.Namespace) -> int:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from ctrlib.book import execute
-from ctrlib.errors import SettingError
+from ctrlib.book import execute, sources
+from ctrlib.data import DATASETS
+from ctrlib.errors import SettingError, unknown
 from ctrlib.lab.experiments import EXPERIMENTS, experiment_named
 from ctrlib.lab.rerun import Records, stored, told_claims, verdict
 from ctrlib.lab.search import SEARCH
@@ -19,16 +21,21 @@ from ctrlib.paths import records_dir, root
 OWN = Path("build") / "rerun"  # below the root, unless a person names another folder
 
 
-def rerun(name: str, profile: str, device: str, own: Path | None = None) -> int:
+def rerun(name: str, profile: str, device: str, own: Path | None = None, dataset: str = "") -> int:
     """Execute the chapter of an experiment and print a summary and a verdict; return the exit code.
+
+    dataset: run the full grid on this data set alone.
 
     The profile "paper" runs the full grid. Without `own` the runs that are missing join the recorded ones. With it all
     runs are made anew in that folder, but for the searches: their records are copied, so that both sides have the same
-    settings. A repeated start goes on. Raises `SettingError` for an unknown chapter, and for `own` where a chapter or a
-    profile leaves no records; `CtrlibError` when a cell fails, after the summary.
+    settings. A repeated start goes on. Raises `SettingError` for an unknown chapter or data set, for `own` where a
+    chapter or a profile leaves no records, and for `dataset` where it changes nothing; `CtrlibError` when a cell fails,
+    after the summary.
     """
     experiment = experiment_named(name)
     about = EXPERIMENTS[experiment]
+    if dataset:
+        _check_dataset(dataset, about.chapter, profile)
     if own is not None and (profile != "paper" or not about.recorded):
         what = f"The chapter of {experiment}" if not about.recorded else f"The profile {profile}"
         raise SettingError(f"{what} leaves no run records, so leave --records out.")
@@ -37,10 +44,11 @@ def rerun(name: str, profile: str, device: str, own: Path | None = None) -> int:
     if own is not None:
         copy_searches(records_dir(), own)
     before = _of_chapter(experiment, stored(folder)) if own is not None else recorded
+    parameters = {"profile": profile, "device": device} | ({"dataset": dataset} if dataset else {})
     start = time.monotonic()
     try:
         with _records_in(folder):
-            execute(about.chapter, {"profile": profile, "device": device}, own)
+            execute(about.chapter, parameters, own)
     finally:
         after = _of_chapter(experiment, stored(folder))
         print("\n".join(_summary(before, after, time.monotonic() - start, folder)), flush=True)
@@ -48,6 +56,16 @@ def rerun(name: str, profile: str, device: str, own: Path | None = None) -> int:
     if about.recorded and profile == "paper":
         print("\n".join(_verdict(experiment, judged, recorded, own is not None)), flush=True)
     return 0
+
+
+def _check_dataset(name: str, chapter: str, profile: str) -> None:
+    """Raise `SettingError` for an unknown data set, and where a chapter or a profile does not ask for one."""
+    if name not in DATASETS:
+        raise unknown("data set", name, DATASETS)
+    if profile != "paper":
+        raise SettingError(f"The profile {profile} has its data set on the page, so leave --dataset out.")
+    if not re.search(r"^dataset = ", sources()[chapter].read_text(encoding="utf8"), flags=re.MULTILINE):
+        raise SettingError(f"The chapter {chapter} does not vary its data set, so leave --dataset out.")
 
 
 def copy_searches(source: Path, target: Path) -> None:

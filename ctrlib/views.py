@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ctrlib.errors import unknown
+from ctrlib.data import load_dataset
+from ctrlib.errors import DataError, unknown
 from ctrlib.figures import Table, curves, figure_table, intervals, scatter
 from ctrlib.lab.claims import Claim, evaluate_claims, load_claims
 from ctrlib.lab.provenance import learning_curves
@@ -121,6 +122,7 @@ UNITS = {  # ending of a metric -> scale, decimals, unit; other metrics are show
     "log2_seconds": (1, 2, " doublings of time"),
 }
 MOST_LISTED = 7
+STAND_INS = {"frappe_x1-rebuilt": ("frappe_x1",)}  # a data set -> those that take its place where it is not at hand
 
 
 def table(df: pd.DataFrame, columns: Columns, caption: str) -> Table:
@@ -305,6 +307,30 @@ def plan(profile: str, plans: Mapping[str, dict[str, Any]], **parameters: Any) -
     table = pd.Series({"profile": profile, **parameters, **chosen}).map(str).rename("effective parameters").to_frame()
     _display(table)
     return chosen
+
+
+def at_hand(names: Iterable[str]) -> list[str]:
+    """Return those of `names` that can be loaded here, and print which are skipped and how to get them.
+
+    For the rebuilt Frappe, which cannot be downloaded, the published one stands in. Raises `DataError` where nothing is
+    left.
+    """
+    found: list[str] = []
+    for name in names:
+        for choice in [name, *STAND_INS.get(name, ())]:
+            try:
+                load_dataset(choice)
+            except DataError as error:
+                print(f"Skipped {choice}: {error}", flush=True)
+                last = error
+                continue
+            if choice != name:
+                print(f"{choice} stands in for {name}.", flush=True)
+            found.append(choice)
+            break
+    if not found:
+        raise last
+    return found
 
 
 def waiting(recorded: Sequence[str], shown: Sequence[str]) -> None:

@@ -215,6 +215,14 @@ def test_joining_makes_what_is_missing_and_own_records_make_all(
     assert "holds the recorded runs" in capsys.readouterr().err
 
 
+def test_one_data_set_may_be_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[dict[str, str]] = []
+    monkeypatch.setattr(command, "execute", lambda name, parameters, out: seen.append(parameters))
+    for words in (["run", "1"], ["run", "1", "--dataset", "ml-100k"]):
+        assert main(words) == 0
+    assert [parameters.get("dataset") for parameters in seen] == [None, "ml-100k"]
+
+
 def test_a_chapter_that_fails_still_tells_what_was_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from ctrlib import views
-from ctrlib.errors import SettingError
+from ctrlib.errors import DataError, SettingError
 from ctrlib.lab.claims import Claim, evaluate_claims
 
 AUC = {"A": [0.80, 0.82, 0.81, 0.83], "B": [0.81, 0.83, 0.82, 0.84], "C": [0.70, 0.75, 0.72, 0.71]}
@@ -74,6 +74,31 @@ def test_a_default_with_more_seeds_moves_no_point() -> None:
     assert views.common_seeds(fewer, labels, "unknown").empty and views.common_seeds(fewer, ["D"]).empty
     assert views.seed_means(fewer.head(0), "main").empty and views.seed_means(fewer, "unknown").empty
     assert views.reference_means(fewer, names, "unknown", [1]) == {}
+
+
+def test_what_is_not_at_hand_is_skipped_and_told(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    have: set[str] = set()
+
+    def load(name: str) -> None:
+        if name not in have:
+            raise DataError(f"'{name}' is not here: fetch it.")
+
+    monkeypatch.setattr(views, "load_dataset", load)
+    names = ["frappe_x1-rebuilt", "ml-100k"]
+    have |= {"frappe_x1-rebuilt", "frappe_x1", "ml-100k"}
+    assert views.at_hand(names) == names and capsys.readouterr().out == ""
+    have.remove("frappe_x1-rebuilt")
+    assert views.at_hand(names) == ["frappe_x1", "ml-100k"]
+    assert "frappe_x1 stands in for frappe_x1-rebuilt" in capsys.readouterr().out
+    have.remove("frappe_x1")
+    assert views.at_hand(names) == ["ml-100k"]
+    out = capsys.readouterr().out
+    assert "Skipped frappe_x1-rebuilt" in out and "Skipped frappe_x1: 'frappe_x1' is not here: fetch it." in out
+    have.remove("ml-100k")
+    with pytest.raises(DataError, match="ml-100k"):
+        views.at_hand(names)
 
 
 def test_intervals_stand_behind_their_values() -> None:
