@@ -157,7 +157,7 @@ def test_every_case_can_be_built() -> None:
 def test_measurements_become_frames(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(store, "measurements_dir", lambda: tmp_path)
     assert tables.steps().empty and tables.peers().empty and tables.ladder().empty
-    assert list(tables.origins()["device"]) == ["none"] * 4
+    assert list(tables.origins()["device"]) == ["none"] * 5
     where: dict[str, Any] = {"device": "cpu", "device_name": "P", "threads": 2, "versions": {"torch": "2"}}
     batch = {
         name: {"median": 8.0 / (k + 1), "min": 1.0, "max": 9.0, "repeats": 5} for k, name in enumerate(ladder.RUNGS)
@@ -197,6 +197,43 @@ def test_steps_come_from_one_computer(tmp_path: Path, monkeypatch: pytest.Monkey
     assert tables.steps("cuda").empty
     path.write_text(json.dumps(found | stored_step("T9", "cuda", "A", 2) | stored_step("DNN", "cuda:1", "B", 2)))
     assert list(tables.steps("cuda")["device_name"]) == ["B"] and len(tables.steps()) == 2
+
+
+def test_targets_are_always_shown_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One figure fills one row; a stand-in and a short epoch fill none."""
+    monkeypatch.setattr(store, "measurements_dir", lambda: tmp_path)
+    empty = tables.targets()
+    assert len(empty) == len(tables.TARGETS) and set(empty["met"]) == {"not measured", "not built"}
+    found = stored_step("T9, wide", "cpu", "P", 2) | stored_step("T1, wide", "cpu", "P", 2)
+    found |= stored_step("DNN", "cpu", "P", 2) | stored_step("QNN-alpha", "cuda", "G", 2)
+    (tmp_path / "steps.json").write_text(json.dumps(found))
+    ratio = {"median": 6.0, "min": 5.0, "max": 7.0}
+    side = dict.fromkeys(("epoch_seconds", "train_seconds", "evaluate_seconds", "peak_memory_mb", "valid_auc"), ratio)
+    side = {name: values | {"repeats": 5} for name, values in side.items()} | {"parameters": 1}
+    where = {"device": "cpu", "device_name": "P", "threads": 2}
+    one = {"system": {"name": "T9"}, "environment": where, "sides": {"ctrlib": side, "fuxictr": side}}
+    one["fuxictr_over_ctrlib"] = dict.fromkeys(("epoch", "train", "evaluate"), ratio)
+    (tmp_path / "peers.json").write_text(json.dumps({"T9": one}))
+    share = {"median": 0.05, "min": 0.04, "max": 0.2, "repeats": 3}
+    epoch = {"group": "criteo", "environment": where | {"device": "cuda", "device_name": "G"}, "rows": 1000}
+    epoch |= {"epoch_seconds": share, "evaluate_share": share}
+    (tmp_path / "epochs.json").write_text(json.dumps({"criteo (cuda, 2 threads)": epoch}))
+    table = tables.targets().set_index("what")
+    assert list(table.index) == list(empty["what"])
+    rate = table.loc["QNN-alpha: rows a second"]
+    assert rate.tolist() == ["G", "at least 1,000,000", "40,960 (20,480 to 81,920)", "no"]
+    assert table.loc["T1: a step over T9's, Criteo's width", "reached"] == "1.000 (0.250 to 4.000)"
+    assert table.loc["T1: a step over T9's, Criteo's width", "on"] == "P, 2 threads"
+    assert table.loc["DNN: a step over its floor", ["reached", "met"]].tolist() == ["0.100 (0.050 to 0.200)", "yes"]
+    assert table.loc["T9: FuxiCTR's epoch over ours", "met"] == "not measured", "the stored side is a cross network"
+    assert table.loc["Criteo's shape: validation, share of an epoch", "met"] == "not measured"
+    (tmp_path / "peers.json").write_text(json.dumps({"T9": one | {"stand_in": False}}))
+    epoch["rows"] = epochs.TRAINING_ROWS
+    (tmp_path / "epochs.json").write_text(json.dumps({"criteo (cuda, 2 threads)": epoch}))
+    table = tables.targets().set_index("what")
+    assert table.loc["T9: FuxiCTR's epoch over ours", "reached"] == "6.000 (5.000 to 7.000)"
+    assert table.loc["Criteo's shape: validation, share of an epoch", "met"] == "yes"
+    assert (table["met"] == "not built").sum() == (empty["met"] == "not built").sum()
 
 
 def test_a_missing_device_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
 
+from ctrlib.bench.epochs import TRAINING_ROWS
 from ctrlib.bench.store import measurement, spread
 
 AUC_KEYS = {"": "median", "_low": "min", "_high": "max"}
+_MLPS = ("DNN", "DCNv2")
 SIDES = {"ctrlib": "ctrlib", "plain": "plain PyTorch loop", "fuxictr": "FuxiCTR 2.3.10"}
 
 
@@ -133,8 +136,8 @@ def _head_label(found: dict[str, Any]) -> str:
 def peers(device: str = "cpu") -> pd.DataFrame:
     """Return one row for each system and side: epoch, training and evaluation in seconds, AUC, and ratios to ours.
 
-    A ratio is the other side's time over ours within one round: median, smallest, largest. stand_in: the other sides
-    ran a network that is not ours, as those did that were measured when T9 had none of its own there.
+    A ratio is the other side's time over ours within one round: median, smallest, largest. stand_in: this side ran a
+    network that is not ours; older entries of T9 have CrossNetV2 in its place.
     """
     rows = []
     for found in measurement("peers").values():
@@ -143,7 +146,8 @@ def peers(device: str = "cpu") -> pd.DataFrame:
             continue
         for side, values in found["sides"].items():
             row: dict[str, Any] = {"system": system, "side": SIDES[side], "parameters": values["parameters"]}
-            row |= {"device_name": where["device_name"], "stand_in": found.get("stand_in", system == "T9")}
+            row |= {"device_name": where["device_name"], "threads": where["threads"]}
+            row["stand_in"] = side != "ctrlib" and found.get("stand_in", system == "T9")
             for part in ("epoch", "train", "evaluate"):
                 row[part] = values[f"{part}_seconds"]["median"]
             row |= {"low": values["epoch_seconds"]["min"], "high": values["epoch_seconds"]["max"]}
@@ -154,6 +158,118 @@ def peers(device: str = "cpu") -> pd.DataFrame:
                 row |= {f"{part}_ratio": ratio["median"], f"{part}_low": ratio["min"], f"{part}_high": ratio["max"]}
             rows.append(row)
     return pd.DataFrame(rows)
+
+
+@dataclass(frozen=True)
+class Target:
+    """One number that this implementation was asked to reach. kind: "cpu" or "cuda".
+
+    source: what tells it: ("peers", system, part): FuxiCTR's time over ours; ("steps", name, column); ("over", name,
+    other): ratio of two steps; ("epochs", group, field); none for what is not built. format: of the number.
+    """
+
+    what: str
+    kind: str
+    at_least: bool
+    asked: float
+    source: tuple[str, str, str] | None = None
+    format: str = ".3f"
+
+
+TARGETS = [
+    *(Target(f"{name}: FuxiCTR's epoch over ours", "cpu", True, 2.5, ("peers", name, "epoch")) for name in _MLPS),
+    *(Target(f"{name}: a step over its floor", "cpu", False, 1.4, ("steps", name, "over_floor")) for name in _MLPS),
+    *(Target(f"{name}: the same in a faster precision", "cpu", True, 5) for name in _MLPS),
+    Target("QNN-alpha: FuxiCTR's epoch over ours", "cpu", True, 3, ("peers", "QNN-alpha", "epoch")),
+    Target("QNN-alpha: the same in a faster precision", "cpu", True, 6),
+    Target("T9: FuxiCTR's epoch over ours", "cpu", True, 5, ("peers", "T9", "epoch")),
+    *(
+        Target(f"{name}: FuxiCTR's evaluation over ours", "cpu", True, 6, ("peers", name, "evaluate"))
+        for name in (*_MLPS, "QNN-alpha", "T9")
+    ),
+    *(
+        Target(
+            f"QNN-alpha, {layers}: two passes over one",
+            "cpu",
+            False,
+            asked,
+            ("over", f"QNN-alpha, {layers}, SE", f"QNN-alpha, {layers}, plain"),
+        )
+        for layers, asked in (("1 layer", 1.35), ("2 layers", 1.7))
+    ),
+    *(
+        Target(f"{name}: a step over T9's, Criteo's width", "cpu", False, 3, ("over", f"{name}, wide", "T9, wide"))
+        for name in ("T1", "T2", "T6")
+    ),
+    Target("QNN-alpha: rows a second", "cuda", True, 1_000_000, ("steps", "QNN-alpha", "samples_per_second"), ",.0f"),
+    Target("QNN-alpha: FuxiCTR's epoch over ours", "cuda", True, 10, ("peers", "QNN-alpha", "epoch")),
+    Target("Criteo's shape: seconds of an epoch", "cuda", False, 75, ("epochs", "criteo", "epoch_seconds"), ".1f"),
+    Target("Criteo's shape: the same in TF32 or bf16", "cuda", False, 25),
+    Target("Criteo's shape: validation, share of an epoch", "cuda", False, 0.1, ("epochs", "criteo", "evaluate_share")),
+    Target("Ten seeds over one", "cuda", False, 3, ("epochs", "seeds", "all_over_one")),
+]
+
+
+def targets() -> pd.DataFrame:
+    """Return one row for each of `TARGETS`: what, on, asked, reached with its range, and met.
+
+    met: yes, no, not measured or not built. A side that ran a stand-in is not measured, and neither is an epoch in
+    Criteo's shape with fewer rows than Criteo has.
+    """
+    rows = []
+    for target in TARGETS:
+        row = {"what": target.what, "on": "CPU" if target.kind == "cpu" else "GPU"}
+        row["asked"] = f"{'at least' if target.at_least else 'at most'} {target.asked:,}"
+        found = _reached(target)
+        if found is None:
+            row |= {"reached": "", "met": "not measured" if target.source else "not built"}
+        else:
+            (where, value, low, high), form = found, target.format
+            row["on"] = where["device_name"] + (f", {where['threads']} threads" if target.kind == "cpu" else "")
+            row["reached"] = f"{value:{form}} ({low:{form}} to {high:{form}})"
+            row["met"] = "yes" if (value >= target.asked if target.at_least else value <= target.asked) else "no"
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+Reached = tuple[Any, float, float, float]  # where it was measured; median, low, high
+
+
+def _reached(target: Target) -> Reached | None:
+    """Return a target's figure, None where it was not measured."""
+    if target.source is None:
+        return None
+    kind, name, part = target.source
+    if kind == "epochs":
+        return _epoch_figure(target.kind, name, part)
+    found = peers(target.kind) if kind == "peers" else steps(target.kind)
+    if found.empty:
+        return None
+    if kind == "peers":
+        found = found[(found["side"] == SIDES["fuxictr"]) & ~found["stand_in"]]
+    rows = found.set_index("system" if kind == "peers" else "name")
+    if name not in rows.index or (kind == "over" and part not in rows.index):
+        return None
+    rows = rows[~rows.index.duplicated(keep="last")]
+    row: Any = rows.loc[name]
+    if kind == "peers":
+        return row, row[f"{part}_ratio"], row[f"{part}_low"], row[f"{part}_high"]
+    if kind == "over":
+        other: Any = rows.loc[part]
+        return row, row["step"] / other["step"], row["low"] / other["high"], row["high"] / other["low"]
+    if part == "over_floor":
+        return row, row[part], row["low"] / row["floor"], row["high"] / row["floor"]
+    return row, *(1e3 * row["batch"] / row[step] for step in ("step", "high", "low"))
+
+
+def _epoch_figure(device: str, group: str, part: str) -> Reached | None:
+    """Return a figure of the last measured epoch of a group on a kind of device."""
+    for found in reversed(measurement("epochs").values()):
+        where = found["environment"]
+        whole = group != "criteo" or found["rows"] == TRAINING_ROWS
+        if found["group"] == group and where["device"].split(":")[0] == device and whole:
+            return where, found[part]["median"], found[part]["min"], found[part]["max"]
+    return None
 
 
 def ladder() -> pd.DataFrame:
@@ -180,7 +296,7 @@ def ladder() -> pd.DataFrame:
 def origins() -> pd.DataFrame:
     """Return where the figures come from: file, measurements, devices, threads, versions, commits."""
     rows = []
-    for file in ("steps", "peers", "ladder", "latency"):
+    for file in ("steps", "epochs", "peers", "ladder", "latency"):
         found = measurement(file)
         entries = [found] if file == "ladder" and found else list(found.values())
         environments = [entry["environment"] for entry in entries]
