@@ -26,6 +26,7 @@ ORDER = [
     ["figures", "diagrams"],
     ["views", "differences", "footer", "embed"],
     ["pages", "pictures", "plotly_js"],
+    ["repository"],
     ["freshness", "publish"],
     ["book", "bench"],
     ["ledger", "gallery", "rerun"],
