@@ -43,7 +43,7 @@ from ctrlib.lab import Grid, run_anew, run_grid
 from ctrlib.lab.experiments import experiment_records, experiment_runs
 from ctrlib.lab.headline import NAME, headline, headline_search, variants
 from ctrlib.lab.provenance import learning_curves
-from ctrlib.lab.stats import summary
+from ctrlib.lab.stats import prediction_factor, summary
 from ctrlib.lab.tables import papers_table
 
 # %% [markdown]
@@ -116,7 +116,7 @@ def full_grid(data):
 
 
 if profile == "paper":
-    for data in [dataset] if dataset else RECORDED[1:]:
+    for data in [dataset] if dataset else views.at_hand(RECORDED[1:]):
         run_grid(headline_search(data), device=device)
         run_grid(full_grid(data), device=device)
 
@@ -153,6 +153,7 @@ figure_table(settings, caption="QNN-alpha as this and the following chapters stu
 
 # %% tags=["hide-input"]
 log = papers_table("qnn_alpha_frappe_log")
+BOUND = 0.004  # asked of validation AUC in the first four epochs, before the runs were made
 FRAPPE = next((name for name in measured if name.startswith("frappe")), None)
 if FRAPPE:
     ours = [
@@ -173,7 +174,9 @@ if FRAPPE:
     published = published[(published["dataset"] == "Frappe") & (published["model"] == NAME)].iloc[0]
     found = {m: summary(runs[FRAPPE].query("label == @NAME")[f"test_{m}"]) for m in ("auc", "logloss")}
     early = lines[lines["epoch"] <= 4].merge(log, on="epoch", suffixes=("", "_log"))
-    apart = (early["valid_auc"] - early["valid_auc_log"]).abs().max()
+    apart = (early["valid_auc"] - early["valid_auc_log"]).abs()
+    of_mean = early.groupby("epoch")[["valid_auc", "valid_auc_log"]].mean()
+    mean_apart = (of_mean["valid_auc"] - of_mean["valid_auc_log"]).abs().max()
     comparison = pd.DataFrame(
         [
             {
@@ -201,21 +204,28 @@ if FRAPPE:
         )
     )
     away = (comparison["the authors' run"] - comparison["mean"]) / comparison["sd"]
+    wide = prediction_factor(found["auc"].n, 1)  # nan for a single seed
     told = [
-        f"{m} is {abs(z):.1f} standard deviations {'above' if z > 0 else 'below'} our mean"
+        f"{m} is {abs(z):.1f} standard deviations {'above' if z > 0 else 'below'} our mean, "
+        f"{'inside' if abs(z) <= wide else 'outside'} that range"
         for m, z in zip(comparison["metric"], away, strict=True)
     ]
-    display(
-        Markdown(
-            f"Is it the authors' network? Their {' and their '.join(told)}. The interval in the table is one for the mean; a single "
-            "run lies within two standard deviations of it nineteen times in twenty."
+    if found["auc"].n > 1:
+        display(
+            Markdown(
+                f"Is it the authors' network? The interval in the table is one for the mean. After {found['auc'].n} seeds, one "
+                f"further run lies within {wide:.2f} standard deviations of the mean nineteen times in twenty, if scores are "
+                f"normal. Their {'; their '.join(told)}."
+            )
         )
-    )
     parameters = sorted(set(runs[FRAPPE].query("label == @NAME")["parameters"]))
     display(
         Markdown(
-            f"Parameters: {', '.join(f'{p:,.0f}' for p in parameters)}; the log says {published['parameters']:,.0f}. In the "
-            f"first four epochs validation AUC is never further than {apart:.4f} from the log."
+            f"Parameters: {', '.join(f'{p:,.0f}' for p in parameters)}; the log says {published['parameters']:,.0f}.\n\n"
+            f"We had asked that validation AUC of the first four epochs stay within {BOUND} of the log. Over seeds and epochs "
+            f"{int((apart > BOUND).sum())} of {len(apart)} points lie further away, the furthest by {apart.max():.4f}. The mean "
+            f"over seeds is never further than {mean_apart:.4f}. Two things differ: the seed, and the negatives of the training "
+            "file, which were drawn again. In these epochs the curve rises steeply, so small differences show most."
         )
     )
 
