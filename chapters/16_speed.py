@@ -480,14 +480,15 @@ figure_table(
     targets,
     headings={"what": "ratio or figure", "on": "measured on", "met": "reached?", "reached": "median (range)"},
     caption="Numbers asked for. Ratios of epochs and evaluations are formed within a round; the range of two passes "
-    "over one, and of formats over T9, is that of the extreme steps.",
+    "over one, and of formats over T9, is that of the extreme steps. A side that ran another network in a system's place "
+    "counts as not measured.",
 )
 
 # %% [markdown]
 # No faster precision is built. What this book tells apart is often less than a thousandth of AUC, and records in two
 # precisions could stand in one table only after paired seeds had shown that the precision makes no difference. So all
-# records are in fp32, on a GPU with TF32 off. The last thing asked for,
-# losses that stay what they were, is left to the tests, which compare them with stored ones.
+# records are in fp32, on a GPU with TF32 off. The last thing asked for, losses that stay what they were, is left to the
+# tests, which compare them with stored ones.
 #
 # ## What we saw
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gc
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ import pytest
 import torch
 
 from ctrlib import CTRClassifier
+from ctrlib.bench import epochs, store
 from ctrlib.data import CTRDataset, synthetic_dataset
 from ctrlib.lab import Grid, run_grid, runner
 from ctrlib.lab.grid import interleaved
@@ -72,6 +75,19 @@ def test_runs_side_by_side_have_the_records_of_runs_alone(
     for record in alone:
         other = together[record["label"], record["seed"]]
         assert all(other[name] == record[name] for name in ("valid", "test", "best_epoch"))
+
+
+def test_epochs_are_measured_on_the_gpu(data: CTRDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(store, "measurements_dir", lambda: tmp_path)
+    monkeypatch.setattr(epochs, "CRITEO", replace(epochs.CRITEO, batch_size=50, width=2))
+    monkeypatch.setattr(epochs, "criteo_shaped", partial(epochs.criteo_shaped, scale=1e-4))
+    monkeypatch.setattr(epochs, "SEEDS", 3)
+    monkeypatch.setattr(runner, "dataset", lambda name, *others: data)
+    found = epochs.measure_epochs(epochs.GROUPS, 2, 1, "cuda", rows=4000, dataset="ml-100k")
+    criteo, seeds = found["criteo (cuda, 1 threads)"], found["seeds (cuda, 1 threads)"]
+    assert criteo["environment"]["device_name"] == torch.cuda.get_device_name()
+    assert 0 < criteo["evaluate_share"]["median"] < 1 and criteo["peak_memory_mb"] > 0
+    assert seeds["all_over_one"]["median"] > 0
 
 
 def test_a_classifier_trained_on_a_gpu_predicts_on_a_cpu(tmp_path: Path) -> None:
