@@ -15,9 +15,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from ctrlib.data import CTRDataset
-from ctrlib.errors import DataError, RecordError, SettingError
+from ctrlib.errors import DataError, DeviceError, RecordError, SettingError
 from ctrlib.lab import Grid, frame, load_records, run_anew, run_grid, runner, verify
 from ctrlib.lab.grid import _generations
 from ctrlib.lab.records import read_record, write_record
@@ -198,6 +199,37 @@ def test_interrupt_keeps_finished_runs_and_the_next_start_goes_on(tmp_path: Path
     assert found.returncode == 0, found.stderr
     assert len(list(records.rglob("seed-*.json"))) == 4
     assert all(path.read_bytes() == content for path, content in kept.items()), "finished runs stayed as they were"
+
+
+def test_a_process_that_the_system_ends_is_explained(
+    on_tiny: CTRDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def ended(*_: Any) -> None:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    monkeypatch.setattr("ctrlib.lab.grid.record_run", ended)
+    with pytest.raises(DeviceError, match="CTRLIB_JOBS lower, or lower batch_size"):
+        run_grid(grid(), jobs=2, root=tmp_path, progress=False, resume=False)
+
+
+def test_a_gpu_that_is_absent_is_told_before_the_first_run(tmp_path: Path) -> None:
+    if torch.cuda.is_available():
+        pytest.skip("a GPU is there")
+    for jobs in (1, 2):
+        with pytest.raises(DeviceError, match="sees no GPU"):
+            run_grid(grid(), jobs=jobs, device="cuda", root=tmp_path, progress=False)
+
+
+def test_records_are_in_full_precision_whatever_was_set_before(on_tiny: CTRDataset, tmp_path: Path) -> None:
+    torch.set_float32_matmul_precision("high")
+    run(grid(), tmp_path)
+    assert torch.get_float32_matmul_precision() == "highest"
+
+
+def test_a_network_too_large_for_the_memory_is_explained(on_tiny: CTRDataset, tmp_path: Path) -> None:
+    large = Grid("trial").add("ml-100k", {"T9": ("T9", {"embedding_dim": 10**13})}, FAST, [1])
+    with pytest.raises(DeviceError, match="lower batch_size or embedding_dim"):
+        run(large, tmp_path)
 
 
 def test_verify_agrees_with_a_true_record_and_notices_a_false_one(on_tiny: CTRDataset, tmp_path: Path) -> None:

@@ -19,8 +19,9 @@ from ctrlib.lab.records import Record, note_read, read_record, set_aside, write_
 from ctrlib.lab.run import VARIED, Run
 from ctrlib.lab.runner import checkpoints_dir, make_record, record_epochs, weights_path
 from ctrlib.models import MODELS
-from ctrlib.paths import jobs_at_once, records_dir
+from ctrlib.paths import JOBS, jobs_at_once, records_dir
 from ctrlib.train import Protocol
+from ctrlib.train.fit import checked_device
 
 Cell = tuple[str, Mapping[str, Any]]
 
@@ -93,6 +94,7 @@ def run_grid(
         note_read(grid.experiment)
     if threads < 1 or (jobs is not None and jobs < 1):
         raise SettingError("jobs and threads must be at least 1.")
+    checked_device(device)
     root = root or records_dir()
     _check(grid)
     todo = [run for run in grid.runs if not _recorded(run, root / run.path)]
@@ -179,12 +181,19 @@ def _execute(
             done(count)
         return
     from joblib import Parallel, delayed
+    from joblib.externals.loky.process_executor import TerminatedWorkerError
 
     class Pool(Parallel):  # type: ignore[misc]
         def print_progress(self) -> None:  # joblib calls it after every task, whatever the backend
             done(self.n_completed_tasks)
 
-    Pool(n_jobs=jobs, backend=backend)(delayed(record_run)(run, folders, device, threads) for run in todo)
+    try:
+        Pool(n_jobs=jobs, backend=backend)(delayed(record_run)(run, folders, device, threads) for run in todo)
+    except TerminatedWorkerError as error:
+        raise DeviceError(
+            f"The system ended a process that made runs, most often for want of memory with {jobs} side by side. "
+            f"Set {JOBS} lower, or lower batch_size or embedding_dim. Finished runs are kept."
+        ) from error
 
 
 def interleaved(

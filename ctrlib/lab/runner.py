@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
+import os
 import platform
 import resource
 import subprocess
@@ -18,14 +19,16 @@ from typing import Any
 import torch
 
 from ctrlib.data import CTRDataset, load_dataset
+from ctrlib.errors import DeviceError
 from ctrlib.lab.records import Record
 from ctrlib.lab.run import SPLIT_SEED, Run
 from ctrlib.models import build_model
 from ctrlib.paths import cache_dir, root
 from ctrlib.train import NUMERICS, FitResult, TrainingError, save_weights, start_from
-from ctrlib.train.fit import checked_device, drained, fit_epochs
+from ctrlib.train.fit import checked_device, drained, fit_epochs, out_of_memory_explained
 
 VERSIONS = ("torch", "numpy", "pandas", "scikit-learn", "numba")  # the last is optional
+TF32_OVERRIDE = "TORCH_ALLOW_TF32_CUBLAS_OVERRIDE"  # environment: with 1, matrix products are in TF32 all the same
 
 
 def checkpoints_dir() -> Path:
@@ -65,14 +68,18 @@ def record_epochs(
 ) -> Generator[None, None, Record]:
     """Do what `make_record` does, and yield after each epoch's work has been handed to the device."""
     if checked_device(device).type == "cuda":
+        if os.environ.get(TF32_OVERRIDE) == "1":
+            raise DeviceError(f"{TF32_OVERRIDE} is 1, but records are in fp32. Unset it and start again.")
         torch.cuda.reset_peak_memory_stats(device)
+    torch.set_float32_matmul_precision("highest")  # no TF32, and no bf16 on a CPU, whatever was set before
     torch.set_num_threads(threads)
     initial, order, split = run.seeds
     data = dataset(run.dataset, run.protocol.min_count, run.rows, split)
     checkpoint_path = checkpoints / run.path.with_suffix(".pt") if checkpoints else None
     record = _header(run, data, device, threads)
     try:
-        model = build_model(run.model, data.schema, seed=initial, **run.settings)
+        with out_of_memory_explained():
+            model = build_model(run.model, data.schema, seed=initial, **run.settings)
         for parent in run.parents:
             start_from(model, weights_path(parent, weights), data)
         kind = device.split(":")[0]  # a random stream's state belongs to a kind of device
