@@ -367,6 +367,7 @@ views.table(beside, views.MADE_COLUMNS, "Runs of this build, beside their record
 # %% tags=["hide-input"]
 verdicts = views.verdicts(runs, "khatri-rao", shown)
 turns = pd.DataFrame() if latency.empty else tables.latency_runs(4096, int(latency["threads"].max()))
+timed = {}
 if not turns.empty:
     shapes = list(dict.fromkeys(turns["dataset"]))
     display(
@@ -374,7 +375,7 @@ if not turns.empty:
             "Latency at the sizes of three data sets; here the seeds are turns, and effects are milliseconds."
         )
     )
-    views.verdicts(dict.fromkeys(shapes, turns), "latency", shapes)
+    timed = views.verdicts(dict.fromkeys(shapes, turns), "latency", shapes)
 
 # %% [markdown]
 # ## What we saw
@@ -415,7 +416,38 @@ def lead_of_rows(name):
     return f"Is the gain capacity, or speed? With ReLU, many rows lead one row by {' and by '.join(each)} schedule."
 
 
-Markdown("\n\n".join(said(name) for name in shown))
+def from_one_to_eight(shape, mode):
+    """The median latency with one head and with eight, in words."""
+    rows = latency.query("data == @shape and batch == 4096 and mode == @mode")
+    ms = rows[rows["threads"] == latency["threads"].max()].set_index("heads")["latency"]
+    if not {1, 8} <= set(ms.index):
+        return ""
+    return f"{ms[1]:.3f} ms for 100 rows with one head, {ms[8]:.3f} ms with eight"
+
+
+def said_of_latency(shape):
+    """Whether latency falls with the heads, and in which mode, finding by finding."""
+    found = timed[shape]
+    return views.findings(
+        f"Latency, sizes of {shape}",
+        [
+            views.answer(
+                f"Does latency fall with every step in heads, as {mode}?",
+                found,
+                f"heads-reduce-latency-{mode}",
+                told=from_one_to_eight(shape, mode),
+            )
+            for mode in ("written", "released")
+        ]
+        + [
+            views.answer(
+                "Is the released network with 2 and 4 heads faster than FINAL?", found, "latency-below-final"
+            )
+        ],
+    )
+
+
+Markdown("\n\n".join([*(said(name) for name in shown), *(said_of_latency(shape) for shape in timed)]))
 
 # %% [markdown]
 # **Why training can differ where functions do not.** Besides the speed, dropout strikes every row by itself, and batch norm

@@ -116,6 +116,7 @@ UNITS = {  # ending of a metric -> scale, decimals, unit; other metrics are show
     "turning": (1, 2, " radians for each unit of length"),
     "best_epoch": (1, 1, " epochs"),
     "parameters": (1, 0, " parameters"),
+    "multiply_adds": (1, 0, " multiply-adds"),
     "scaling slope": (100, 3, " points of AUC for each doubling"),
     "latency": (1, 3, " ms"),
     "log2_latency": (1, 2, " doublings of time"),

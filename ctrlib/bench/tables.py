@@ -102,9 +102,9 @@ def _latency(kind: str, columns: tuple[str, ...], device: str) -> pd.DataFrame:
 
 
 def latency_runs(batch: int, threads: int, device: str = "cpu") -> pd.DataFrame:
-    """Return one row for each case and turn, as claims read it: label, seed (the turn), latency in ms.
+    """Return one row for each case and turn, as claims read it: label, seed (the turn), latency in ms, multiply_adds.
 
-    The label is "MODE.HEADS", or the name of a network without heads.
+    The label is "MODE.HEADS", or the name of a network without heads. multiply_adds are those of a row, in every turn.
     """
     return _turns("mode", batch, threads, device).drop(columns="log2_latency", errors="ignore")
 
@@ -124,6 +124,7 @@ def _turns(kind: str, batch: int, threads: int, device: str) -> pd.DataFrame:
             continue
         label = _head_label(found) if kind == "mode" else f"{found['system']} latency"
         case = {"experiment": "latency", "dataset": found["data"], "label": label, "status": "completed"}
+        case["multiply_adds"] = found["multiply_adds"]
         for turn, value in enumerate(found["turns_ms"], start=1):
             rows.append(case | {"seed": turn, "latency": value, "log2_latency": math.log2(value)})
     return pd.DataFrame(rows)

@@ -15,7 +15,12 @@ from ctrlib.lab.headline import NAME, headline
 from ctrlib.models import CTRModel, build_model
 
 NO_SE: dict[str, Any] = {"loss": "bce", "passes": 1}
-TIMED: dict[str, dict[str, Any]] = {"two passes": {}, "one pass": NO_SE}
+TIMED: dict[str, dict[str, Any]] = {
+    "two passes": {},
+    "one pass": NO_SE,
+    "three passes": {"passes": 3},
+    "four passes": {"passes": 4},
+}
 
 
 def with_gap(runs: pd.DataFrame) -> pd.DataFrame:
@@ -26,7 +31,7 @@ def with_gap(runs: pd.DataFrame) -> pd.DataFrame:
 
 
 def timed_passes(name: str, turns: int) -> pd.DataFrame:
-    """Time a batch of QNN-alpha on a data set, forward and backward, with two passes and with one, in turn.
+    """Time a batch of QNN-alpha on a data set, forward and backward, with one pass to four, in turn.
 
     One thread. Returns a row for each network and turn, as claims read it: `log2_seconds`, the seed being the turn. The
     first of `turns` warms up and is left out.
