@@ -22,6 +22,7 @@ from torch import Tensor
 from ctrlib import seeds
 from ctrlib.data import CTRDataset, Schema, Split
 from ctrlib.errors import DataError, DeviceError, SettingError
+from ctrlib.lab.tables import papers_table
 from ctrlib.models import CTRModel, build_model
 from ctrlib.train import Protocol, evaluate, fit
 from ctrlib.train.fit import TrainingError, out_of_memory_explained
@@ -128,6 +129,7 @@ sys.path.insert(0, sys.argv[1])
 from test_train import SMALL
 from ctrlib.data import CTRDataset, Field, Schema
 from conftest import random_split
+from ctrlib.lab.tables import papers_table
 from ctrlib.models import build_model
 from ctrlib.train import fit
 g = torch.Generator().manual_seed(0)
@@ -214,6 +216,23 @@ def test_protocol_rejects_what_it_does_not_know() -> None:
         Protocol.named("qn")
     with pytest.raises(SettingError, match="Did you mean 'batch_size'"):
         Protocol.named("qnn", batchsize=3)
+
+
+def test_the_preset_of_the_logs_has_their_settings() -> None:
+    names = {"Criteo": "criteo_x4", "Frappe": "frappe_x1", "KKBox": "kkbox_x1", "ML-1M": "ml-1m"}
+    names |= {"Tenrec": "tenrec_x1", "iPinYou": "ipinyou_x1"}
+    logged = papers_table("qnn_alpha_runs")
+    assert set(logged["dataset"]) == set(names)
+    for row in logged.itertuples():
+        preset = Protocol.named("qnn", names[row.dataset])
+        for name in ("embedding_dim", "batch_size", "embedding_regularizer", "min_count"):
+            assert getattr(preset, name) == getattr(row, name), (row.log, name)
+
+
+def test_data_without_a_preset_keeps_the_minimum_count_of_its_card() -> None:
+    assert Protocol.named("bars", "avazu_x4").min_count == 2 and Protocol.named("bars", "criteo_x4").min_count == 10
+    assert Protocol.named("bars", "frappe_x1").min_count == 1, "as the leaderboard has it"
+    assert Protocol.named("qnn", "table").min_count == 1
     with pytest.raises(SettingError, match="must be positive"):
         Protocol(patience=0)
     with pytest.raises(SettingError, match="cannot be negative"):

@@ -10,6 +10,7 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
+from ctrlib.data import DATASETS
 from ctrlib.errors import SettingError, unknown
 from ctrlib.typed import typed
 
@@ -64,7 +65,7 @@ class Protocol:
         """Return a preset for a data set, with `changes`.
 
         Raises `SettingError` for an unknown preset or setting. A data set that the preset does not know takes
-        the preset's general values.
+        the preset's general values, and the minimum count of its card.
         """
         if preset not in PRESETS:
             raise unknown("preset", preset, PRESETS)
@@ -72,9 +73,10 @@ class Protocol:
         for name in changes:
             if name not in names:
                 raise unknown("protocol setting", name, names)
-        published = (dataset or "").removesuffix("-rebuilt").removesuffix("-part")
-        values = {"preset": preset} | PRESETS[preset][""] | PRESETS[preset].get(published, {}) | changes
-        return cls(**values)
+        published = (dataset or "").removesuffix("-rebuilt").removesuffix("-part").removesuffix("-released")
+        counted = {"min_count": DATASETS[dataset].min_count} if dataset in DATASETS else {}
+        general = {"preset": preset} | counted | PRESETS[preset][""]
+        return cls(**general | PRESETS[preset].get(published, {}) | changes)
 
     def replace(self, **changes: Any) -> Protocol:
         """Return a copy with `changes`."""
@@ -90,18 +92,19 @@ class Protocol:
 
 
 PRESETS: dict[str, dict[str, dict[str, Any]]] = {
-    "qnn": {  # the QNN-alpha authors' logs; "" holds what all data sets share
+    "qnn": {  # the QNN-alpha authors' logs; "" holds what a data set without a log gets
         "": {"embedding_dim": 16, "batch_size": 4096},
+        "criteo_x4": {"embedding_regularizer": 1e-5, "batch_size": 10_000, "min_count": 10},
         "frappe_x1": {"embedding_regularizer": 0.1, "min_count": 2},
+        "ipinyou_x1": {"embedding_regularizer": 1e-3, "min_count": 2},
+        "kkbox_x1": {"embedding_dim": 128, "embedding_regularizer": 5e-4, "batch_size": 10_000, "min_count": 10},
         "ml-1m": {"embedding_regularizer": 1e-2},
         "ml-100k": {"embedding_regularizer": 1e-2, "batch_size": 1024},  # no log: ML-1M's, smaller batches
+        "tenrec_x1": {"embedding_regularizer": 1e-5, "batch_size": 10_000, "min_count": 10},
     },
     "bars": {  # the open benchmark's settings, those of the DS-MLP configs and of the overall tables
         "": {"embedding_dim": 10, "batch_size": 4096},
-        "frappe_x1": {"embedding_regularizer": 0.05},
-        "ml-100k": {
-            "embedding_regularizer": 1e-2,
-            "batch_size": 1024,
-        },  # no leaderboard: smaller batches, then a search
+        "frappe_x1": {"embedding_regularizer": 0.05, "min_count": 1},
+        "ml-100k": {"embedding_regularizer": 1e-2, "batch_size": 1024},  # no leaderboard: then a search
     },
 }
