@@ -303,7 +303,7 @@ def _dual_stream(
         raise SettingError("Leave stage out: all stages of DS-MLP are trained. Alone they are a matter of ctrlib.fit.")
     stages = ("align",) if settings.get("main") == "teacher" else ("distill", "align")
     wanted: Any = checked(MODELS["DS-MLP"].settings, "DS-MLP", {**settings, "stage": stages[0]})
-    own = {"embedding_dim": wanted.embedding_dim, **wanted.teacher_settings}
+    own = {"embedding_dim": wanted.embedding_dim, "pooling": wanted.pooling, **wanted.teacher_settings}
     model, result = train_in_stages(wanted.teacher, own, data, protocol, seed, device)
     for stage in stages:
         after = build_model("DS-MLP", data.schema, seed=seed, **{**settings, "stage": stage})

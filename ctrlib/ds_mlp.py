@@ -315,14 +315,16 @@ def next_settings(origin: Origin) -> dict[str, Any]:
 
     Weights of a distilled DS-MLP lead to the stage "align", those of any other model to "distill".
     """
+    names = ARCHITECTURE if origin.model == "DS-MLP" else TABLE
+    kept = {name: origin.settings[name] for name in names if name in origin.settings}  # older weights lack newer settings
     if origin.model == "DS-MLP":
-        return {"stage": "align", **{name: origin.settings[name] for name in ARCHITECTURE}}
-    teacher = {"teacher": origin.model, "teacher_settings": origin.settings}
-    return {"stage": "distill", "embedding_dim": origin.settings["embedding_dim"], **teacher}
+        return {"stage": "align", **kept}
+    return {"stage": "distill", **kept, "teacher": origin.model, "teacher_settings": origin.settings}
 
 
+TABLE = ("embedding_dim", "pooling")
 ARCHITECTURE = (
-    "embedding_dim",
+    *TABLE,
     "hidden_units",
     "parallel_units",
     "parallels",

@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ctrlib.data import CTRDataset, Field, Schema
-from ctrlib.ds_mlp import DSMLP, MODES
+from ctrlib.ds_mlp import DSMLP, MODES, next_settings
 from ctrlib.errors import CtrlibError, RecordError, SettingError
 from ctrlib.losses import DISTILLATION, distillation_loss
 from ctrlib.models import CTRModel, build_model
@@ -367,3 +367,13 @@ def test_killed_inside_and_between_stages_gives_the_same_bits(tmp_path: Path) ->
         assert len(scores(tmp_path / f"cut{at}")) < 3
         assert run(tmp_path / f"cut{at}", 0) == 0
         assert scores(tmp_path / f"cut{at}") == whole
+
+
+def test_what_belongs_to_the_table_is_handed_on_and_older_weights_lack_some(tiny: CTRDataset) -> None:
+    teacher = build_model("GDCN", tiny.schema, pooling="sum", embedding_dim=6).origin()
+    kept = next_settings(teacher)
+    assert (kept["stage"], kept["pooling"], kept["embedding_dim"]) == ("distill", "sum", 6)
+    distilled = build_model("DS-MLP", tiny.schema, **kept).origin()
+    assert next_settings(distilled)["pooling"] == "sum"
+    older = dataclasses.replace(distilled, settings={k: v for k, v in distilled.settings.items() if k != "pooling"})
+    assert build_model("DS-MLP", tiny.schema, **next_settings(older)).settings.pooling == "mean"
