@@ -203,6 +203,13 @@ views.show(figure, caption, "relu-is-sharper")
 
 # %% tags=["hide-input"]
 show_networks(LOSSES, ", dropout 0.1, with the usual and with the self-ensemble loss (SE).")
+fewer = (
+    f"These runs have {plan['other_seeds']} seeds for each network, those above {plan['seeds']}."
+    if plan["other_seeds"] < plan["seeds"]
+    else ""
+)
+if fewer:
+    display(Markdown(fewer))
 
 # %% [markdown]
 # ## Does the order depend on the noise?
@@ -226,6 +233,8 @@ for shape in EPOCHS:
     calm.append(paired_table(pd.DataFrame(rows), pairs, "accuracy").reset_index().assign(shape=shape))
 calm = pd.concat(calm, ignore_index=True)
 calm[["left_mean", "difference", "low", "high"]] *= 100
+if fewer:
+    display(Markdown(fewer))
 views.table(calm, CALM_COLUMNS, "Accuracy on fresh points at half the noise, and paired differences from T9.")
 
 # %% [markdown]

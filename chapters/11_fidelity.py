@@ -54,6 +54,7 @@ from ctrlib.lab.fidelity import (
     NAME,
     OTHERS,
     PLACES,
+    SCHEMA,
     fields_of,
     judged_study,
     maps_of,
@@ -452,6 +453,14 @@ def heat_maps(panels, names):
     scale = {"colorscale": "Cividis", "cmin": -2, "cmax": 2, "colorbar": {"title": "strength", **ticks}}
     return figure.update_layout(coloraxis=scale, height=420)
 
+
+panels = {title: second_differences(last[key]) for key, title in MODELS.items()}
+panels = {title: square / off_diagonal(square) for title, square in panels.items()}
+caption = (
+    f"Interactions in the study's networks, those of seed {plan['seeds'][-1]} that this build has just trained: one seed alone; 1 is the "
+    "mean of a map. Which pairs of fields are bright in the truth, and who has them too?"
+)
+views.show(heat_maps(panels, [field.name for field in SCHEMA.fields]), caption)
 
 for name in shown:
     panels = {"teacher": maps_of(name, (*PLACES["distilled"][:2], "teacher"))}

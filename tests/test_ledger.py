@@ -20,7 +20,7 @@ from ctrlib.errors import CtrlibError, SettingError
 from ctrlib.lab import boundaries, passes
 from ctrlib.lab.claims import Claim, evaluate_claims, load_claims, load_untestable
 from ctrlib.lab.experiments import EXPERIMENTS
-from ctrlib.lab.judged import judged_runs, with_every_name
+from ctrlib.lab.judged import judged_runs, with_every_name, with_ranks_and_widths
 from ctrlib.lab.made import leave, left
 from ctrlib.ledger import OUTCOMES, Entry, chapter_of, counts, judged_frames, ledger, verdict_section
 from ctrlib.paths import root
@@ -192,6 +192,16 @@ def test_the_default_stands_under_its_own_weight_too() -> None:
     runs = pd.DataFrame({"label": ["distilled", "other"], "settings.distill_weight": [0.5, 0.1]})
     assert sorted(with_every_name(runs)["label"]) == ["cross-entropy=0.5", "distilled", "other"]
     assert with_every_name(runs[1:]).equals(runs[1:])
+
+
+def test_students_stand_under_the_name_of_their_width_too() -> None:
+    rows = [("from-DCNv2", 1, 0.9), ("from-DCNv2=600", 1, 0.5), ("from-DCNv2=100", 1, 0.8), ("DCNv2", 1, 0.7)]
+    runs = pd.DataFrame(rows, columns=["label", "seed", "test_auc"]).assign(status="completed", dataset="frappe_x1")
+    found = with_ranks_and_widths(runs, "frappe_x1").set_index("label")["test_auc"]
+    assert found["from-DCNv2=600"] == found["from-DCNv2"] == 0.9, "the default is 600 wide there"
+    assert sorted(found.index) == ["DCNv2", "from-DCNv2", "from-DCNv2=100", "from-DCNv2=600"]
+    assert "from-DCNv2=300" in set(with_ranks_and_widths(runs, "ml-100k")["label"])
+    assert with_ranks_and_widths(pd.DataFrame(), "ml-100k").empty
 
 
 def test_unknown_experiments_and_doubled_ids_are_refused(tmp_path: Path) -> None:

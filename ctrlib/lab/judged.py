@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 
 import pandas as pd
 
-from ctrlib.lab import case_study, fidelity, passes
+from ctrlib.lab import case_study, dual_stream, fidelity, passes
 from ctrlib.lab.experiments import EXPERIMENTS, experiment_records, experiment_runs
 from ctrlib.lab.overall import results_of
 from ctrlib.lab.records import Record
@@ -76,6 +76,20 @@ def ranks(runs: pd.DataFrame, dataset: str) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def with_ranks_and_widths(runs: pd.DataFrame, dataset: str) -> pd.DataFrame:
+    """Return the runs with their `ranks`, and those of each student also under the name of the main stream's width.
+
+    A claim about widths looks for them there; the default width is run under the student's own name alone.
+    """
+    if runs.empty:
+        return runs
+    width = dual_stream.sizes(dataset).main[0]
+    students = runs[runs["label"].isin(list(STUDENTS))]
+    named = students.assign(label=students["label"] + f"={width}")
+    others = runs[~runs["label"].isin(named["label"])]
+    return pd.concat([others, named, ranks(runs, dataset)], ignore_index=True)
+
+
 def slopes(runs: pd.DataFrame, dataset: str) -> pd.DataFrame:
     """Return the slope of AUC over log2 of the width for each seed with all widths: both networks, their difference.
 
@@ -115,7 +129,7 @@ def _as_recorded(runs: pd.DataFrame, dataset: str) -> pd.DataFrame:
 DERIVED: dict[str, Derive] = {
     "self-ensemble": lambda runs, dataset: passes.with_gap(runs),
     "distil": lambda runs, dataset: with_every_name(runs),
-    "teachers": _with(ranks),
+    "teachers": with_ranks_and_widths,
     "scaling": _with(slopes),
     "overall": lambda runs, dataset: results_of(runs),
 }
