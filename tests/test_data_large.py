@@ -165,7 +165,16 @@ def test_a_missing_data_set_says_how_to_get_it(name: str) -> None:
     assert card.access and card.access in str(error.value) and card.access in describe(name)
 
 
-def test_row_counts_of_the_published_splits() -> None:
+@pytest.mark.parametrize(
+    ("name", "raw"), [(f"{data}_x{k}", f"{data}-raw") for data in ("criteo", "avazu") for k in (1, 4)]
+)
+def test_published_splits_hold_the_rows_of_the_raw_file(name: str, raw: str) -> None:
+    told = DATASETS[name].splits.split(":")[-1].removesuffix(" rows")
+    parts = [int(count.replace(",", "")) for count in told.split(" / ")]
+    assert len(parts) == 3 and sum(parts) == DATASETS[raw].rows["all"]
+
+
+def test_fields_of_the_large_sets() -> None:
     assert {name: len(DATASETS[name].fields) for name in FORMS} == {
         "criteo_x4": 39,
         "criteo_x1": 39,
