@@ -102,7 +102,7 @@ plan = views.plan(profile, PLANS, device=device)
 
 # %%
 if profile == "paper":
-    for name in [dataset] if dataset else RECORDED[1:]:
+    for name in [dataset] if dataset else views.at_hand(RECORDED[1:]):
         run_grid(teacher_search(name), device=device)
         run_grid(student_search(name), device=device)
         run_grid(strength_search(name), device=device)

@@ -163,6 +163,7 @@ def run_fit(options: argparse.Namespace) -> int:
     from ctrlib.data import load_dataset, load_table
     from ctrlib.models import build_model
     from ctrlib.train import NUMERICS, Protocol, fit, read_weights, save_weights
+    from ctrlib.train.fit import out_of_memory_explained
 
     name = "table" if options.table else options.dataset
     protocol = Protocol.named(options.preset, name, **settings(options.protocol, "preset", "dataset"))
@@ -186,7 +187,8 @@ def run_fit(options: argparse.Namespace) -> int:
     elif origins and options.model == "DS-MLP":
         values |= ds_mlp.next_settings(origins[0])
     values |= settings(options.set, "name", "schema", "seed")
-    model = build_model(options.model, data.schema, seed=options.seed, **values)
+    with out_of_memory_explained():
+        model = build_model(options.model, data.schema, seed=options.seed, **values)
     for origin in origins:
         model.start_from(origin)
     print(f"{options.model} on {data.name}: {model.num_parameters:,} parameters", flush=True)

@@ -316,7 +316,7 @@ def next_settings(origin: Origin) -> dict[str, Any]:
     Weights of a distilled DS-MLP lead to the stage "align", those of any other model to "distill".
     """
     names = ARCHITECTURE if origin.model == "DS-MLP" else TABLE
-    kept = {name: origin.settings[name] for name in names if name in origin.settings}  # older weights lack newer settings
+    kept = {name: origin.settings[name] for name in names if name in origin.settings}  # older weights lack some
     if origin.model == "DS-MLP":
         return {"stage": "align", **kept}
     return {"stage": "distill", **kept, "teacher": origin.model, "teacher_settings": origin.settings}
