@@ -168,15 +168,16 @@ def tested(name):
 
 spans = {name: groups(runs[name]) for name in shown}
 for name in shown:
-    rows = tables[name].dropna(subset="low")
-    axes = {"x_title": "test AUC (%)", "title": name, "format": ".2f"}
-    if len(rows):
-        figure = intervals(rows, "test_auc", "label", "low", "high", **axes)
-        caption = "The order is that of the means."
-        if tested(name) and len(rows) == len(tables[name]):
-            figure = stretches(figure, spans[name])
-            caption += " Systems along one bar at the right cannot be told apart."
-        views.show(figure, caption, "qnn-alpha-leads")
+    rows, axes = tables[name], {"x_title": "test AUC (%)", "title": name, "format": ".2f"}
+    ends = {end: rows[end].fillna(rows["test_auc"]) for end in ("low", "high")}
+    figure = intervals(rows.assign(**ends), "test_auc", "label", "low", "high", **axes)
+    caption = "The order is that of the means." + (
+        " A point without a bar is one run." if rows["low"].isna().any() else ""
+    )
+    if tested(name):
+        figure = stretches(figure, spans[name])
+        caption += " Systems along one bar at the right cannot be told apart."
+    views.show(figure, caption, "qnn-alpha-leads")
     if not tested(name):
         display(Markdown(f"On {name} too few seeds are recorded: no pair of systems has a test."))
         continue
@@ -211,7 +212,7 @@ for name in shown:
 BOARD_COLUMNS = {
     "model": ("system", ""),
     "ours": ("ours, AUC %", ".2f"),
-    "seeds": ("seeds", ""),
+    "seeds": ("seeds", ".0f"),
     "board": ("board, AUC %", ".2f"),
     "kind": ("board's figure", ""),
     "difference": ("difference, points", "+.2f"),
