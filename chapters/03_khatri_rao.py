@@ -311,7 +311,7 @@ for name in shown:
 
 # %% tags=["hide-input"]
 latency = tables.latency()
-LATENCY = {"data": ("shape", ""), "mode": ("mode", ""), "heads": ("heads", ""), "batch": ("batch", ",")}
+LATENCY = {"data": ("shape", ""), "mode": ("mode", ""), "heads": ("heads", ".0f"), "batch": ("batch", ",")}
 LATENCY |= {"latency": ("ms", ".3f"), "low": ("low", ".3f"), "high": ("high", ".3f")}
 LATENCY |= {"multiply_adds": ("multiply-adds a row", ","), "parameters": ("weights without table", ",")}
 if latency.empty:
