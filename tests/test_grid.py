@@ -201,6 +201,17 @@ def test_interrupt_keeps_finished_runs_and_the_next_start_goes_on(tmp_path: Path
     assert all(path.read_bytes() == content for path, content in kept.items()), "finished runs stayed as they were"
 
 
+def test_runs_of_other_numerics_are_told(
+    on_tiny: CTRDataset, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run(grid(), tmp_path)
+    assert "other numerics" not in capsys.readouterr().out
+    path = next(tmp_path.rglob("seed-*.json"))
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"numerics": -1}))
+    run(grid(), tmp_path)
+    assert "1 of 4 runs were recorded with other numerics" in capsys.readouterr().out
+
+
 def test_a_process_that_the_system_ends_is_explained(
     on_tiny: CTRDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

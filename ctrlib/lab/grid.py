@@ -20,7 +20,7 @@ from ctrlib.lab.run import VARIED, Run
 from ctrlib.lab.runner import checkpoints_dir, make_record, record_epochs, weights_path
 from ctrlib.models import MODELS
 from ctrlib.paths import JOBS, jobs_at_once, records_dir
-from ctrlib.train import Protocol
+from ctrlib.train import NUMERICS, Protocol
 from ctrlib.train.fit import checked_device
 
 Cell = tuple[str, Mapping[str, Any]]
@@ -100,7 +100,10 @@ def run_grid(
     todo = [run for run in grid.runs if not _recorded(run, root / run.path)]
     folders = Folders(root, checkpoints_dir() if resume else None, weights)
     _make(todo, folders, device, jobs, threads, backend, grid.experiment if progress else "")
-    return [read_record(root / run.path) for run in grid.runs]
+    records = [read_record(root / run.path) for run in grid.runs]
+    if stale := sum(record["numerics"] != NUMERICS for record in records):
+        print(f"{stale} of {len(records)} runs were recorded with other numerics and stay as they are.", flush=True)
+    return records
 
 
 def run_anew(grid: Grid, *, device: str = "cpu") -> list[Record]:
