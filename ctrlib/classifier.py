@@ -34,10 +34,11 @@ from ctrlib.layers import Dropout
 from ctrlib.models import MODELS, CTRModel, build_model
 from ctrlib.models.base import checked
 from ctrlib.train import FitResult, Protocol, fit, predict
-from ctrlib.train.fit import checked_device
+from ctrlib.train.fit import Epoch, checked_device
+from ctrlib.train.metrics import Scores
 from ctrlib.train.weights import read_tensors, write_tensors
 
-FORMAT = 1  # of the files that `save` writes
+FORMAT = 2  # of the files that `save` writes
 STEPS_AN_EPOCH = 50  # at least, where batch_size is left open
 SMALLEST_BATCH = 32
 CHANGEABLE = ("max_epochs", "learning_rate", "embedding_regularizer", "min_count")  # None leaves the preset's
@@ -176,7 +177,8 @@ class CTRClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sc
             "settings": dataclasses.asdict(self.model_.settings),
             "protocol": self.protocol_.to_dict(),
             "best_epoch": self.best_epoch_,
-            "n_iter": self.n_iter_,
+            "epochs": [dataclasses.asdict(epoch) for epoch in self.epochs_],
+            "validation_scores": self.validation_scores_.to_dict(),
         }
         write_tensors(Path(path), self.model_.state_dict(), {"classifier": about, "classifier_digest": _digest(about)})
 
@@ -219,7 +221,9 @@ class CTRClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sc
         if about["feature_names_in"]:
             self.feature_names_in_ = np.array(about["feature_names_in"], dtype=object)
         self.protocol_ = Protocol(**about["protocol"])
-        self.best_epoch_, self.n_iter_ = about["best_epoch"], about["n_iter"]
+        self.epochs_ = [Epoch(**epoch) for epoch in about["epochs"]]
+        self.best_epoch_, self.n_iter_ = about["best_epoch"], len(self.epochs_)
+        self.validation_scores_ = Scores(**about["validation_scores"])
 
     # ---- what comes in -----------------------------------------------------------------------------------
 

@@ -331,6 +331,8 @@ def test_a_saved_classifier_comes_back(tmp_path: Path, settings: dict[str, Any])
     assert again.predict(X).dtype == model.predict(X).dtype and again.classes_.tolist() == model.classes_.tolist()
     assert again.encoder_ == model.encoder_ and again.protocol_ == model.protocol_
     assert again.feature_names_in_.tolist() == list(X)
+    assert (again.epochs_, again.n_iter_, again.best_epoch_) == (model.epochs_, model.n_iter_, model.best_epoch_)
+    assert again.validation_scores_ == model.validation_scores_
     clone(again).fit(X, y)  # what was read is a classifier like any other
     with safe_open(tmp_path / "model.safetensors", framework="pt") as file:
         assert set(file.keys()) == set(model.model_.state_dict())
