@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from ctrlib.data.schema import Schema
 from ctrlib.errors import SettingError, unknown
-from ctrlib.layers import CrossNetwork, FieldEmbedding, reset_linear_maps
+from ctrlib.layers import CrossNetwork, FieldEmbedding, LogitMap, reset_linear_maps
 from ctrlib.losses import COMPARED, DISTILLATION, distillation_loss, mean_probability_logit
 from ctrlib.models import MODELS, CTRModel, ModelEntry, ModelSettings, build_model
 from ctrlib.models.base import Origin
@@ -157,7 +157,7 @@ class Stream(nn.Module):
             self.body = mlp = settings.mlp_of(width, units)
             out_width = mlp.out_width
         self.norm = nn.BatchNorm1d(out_width, affine=bool(settings.hidden_affine)) if settings.normed else nn.Identity()
-        self.head = nn.Linear(out_width, 1)
+        self.head = LogitMap(out_width)
 
     def forward(self, e_BFD: Tensor) -> Tensor:
         return self.head(self.norm(self.body(e_BFD.flatten(1)))).squeeze(1)  # type: ignore[no-any-return]

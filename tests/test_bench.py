@@ -203,7 +203,7 @@ def test_targets_are_always_shown_whole(tmp_path: Path, monkeypatch: pytest.Monk
     """One figure fills one row; a stand-in and a short epoch fill none."""
     monkeypatch.setattr(store, "measurements_dir", lambda: tmp_path)
     empty = tables.targets()
-    assert len(empty) == len(tables.TARGETS) and set(empty["met"]) == {"not measured", "not built"}
+    assert len(empty) == len(tables.TARGETS) and set(empty["met"]) == {"not measured"}
     found = stored_step("T9, wide", "cpu", "P", 2) | stored_step("T1, wide", "cpu", "P", 2)
     found |= stored_step("DNN", "cpu", "P", 2) | stored_step("QNN-alpha", "cuda", "G", 2)
     (tmp_path / "steps.json").write_text(json.dumps(found))
@@ -233,7 +233,12 @@ def test_targets_are_always_shown_whole(tmp_path: Path, monkeypatch: pytest.Monk
     table = tables.targets().set_index("what")
     assert table.loc["T9: FuxiCTR's epoch over ours", "reached"] == "6.000 (5.000 to 7.000)"
     assert table.loc["Criteo's shape: validation, share of an epoch", "met"] == "yes"
-    assert (table["met"] == "not built").sum() == (empty["met"] == "not built").sum()
+    assert table.loc["DNN: the same in bf16", "met"] == "not measured", "the stored rounds had no such side"
+    rounds = {"fuxictr_over_ctrlib": one["fuxictr_over_ctrlib"]} | {"fuxictr_over_ctrlib-bf16": {"epoch": ratio}}
+    other = one | {"system": {"name": "DNN"}, "stand_in": False} | rounds
+    (tmp_path / "peers.json").write_text(json.dumps({"T9": one, "DNN": other}))
+    table = tables.targets().set_index("what")
+    assert table.loc["DNN: the same in bf16", ["reached", "met"]].tolist() == ["6.000 (5.000 to 7.000)", "yes"]
 
 
 def test_a_missing_device_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -261,7 +266,9 @@ def test_epochs_are_measured_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(runner, "dataset", lambda name, *others: data)
     found = epochs.measure_epochs(epochs.GROUPS, 2, torch.get_num_threads(), rows=400, dataset="ml-100k")
     assert found == json.loads((tmp_path / "epochs.json").read_text())
-    criteo, seeds = found.values()
+    criteo, coarse, seeds = found.values()
+    assert [one["environment"]["precision"] for one in found.values()] == ["fp32", "bf16", "fp32"]
+    assert coarse.keys() == criteo.keys()
     assert (criteo["rows"], criteo["evaluate_rows"]) == (400, 50) and criteo["epoch_seconds"]["repeats"] == 2
     assert 0 < criteo["evaluate_share"]["min"] <= criteo["evaluate_share"]["max"] < 1
     assert seeds["seeds"] == 3 and seeds["all_over_one"]["repeats"] == 2
@@ -285,10 +292,13 @@ def test_peers_train_on_the_asked_device(
         peers.export("ml-100k", one, tmp_path)
         task = {"system": one.to_dict(), "dataset": "ml-100k", "folder": str(tmp_path), "seed": 1}
         task |= {"threads": torch.get_num_threads(), "device": "cpu"}
-        ours.main(task)
+        for side, precision in peers.OURS.items():
+            ours.main(task | {"side": side, "precision": precision})
         plain_loop.main(task)
-        mine, theirs = map(json.loads, capsys.readouterr().out.splitlines())
-        assert mine["parameters"] == theirs["parameters"] and mine.keys() == theirs.keys()
+        mine, coarse, theirs = map(json.loads, capsys.readouterr().out.splitlines())
+        assert mine["parameters"] == coarse["parameters"] == theirs["parameters"]
+        assert mine.keys() == coarse.keys() == theirs.keys()
+        assert coarse["valid_auc"] == pytest.approx(mine["valid_auc"], abs=0.01)
 
 
 def test_latency_covers_every_mode_and_number_of_heads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,7 +17,7 @@ import torch
 from ctrlib.data import CTRDataset, Field, Schema
 from ctrlib.ds_mlp import DSMLP
 from ctrlib.eckd import ECKD
-from ctrlib.models import MODELS, build_model
+from ctrlib.models import MODELS, CTRModel, build_model
 from ctrlib.models.base import Origin
 from ctrlib.train import NUMERICS, Protocol, fit
 
@@ -86,25 +86,31 @@ SYSTEMS = {name: (name, OWN.get(name, {})) for name in MODELS} | {
 }
 
 
+def small_model(system: str, schema: Schema) -> CTRModel:
+    """Return a tiny network of the system, its teachers at hand."""
+    name, settings = SYSTEMS[system]
+    known = [field.name for field in dataclasses.fields(MODELS[name].settings)]
+    small = {key: value for key, value in SMALL.items() if key in known}
+    model = build_model(name, schema, seed=1, **small | settings)
+    if isinstance(model, DSMLP) and model.teacher is not None:  # an untrained teacher will do
+        teacher = build_model("GDCN", schema, seed=2, embedding_dim=SMALL["embedding_dim"])
+        values = dataclasses.asdict(teacher.settings)
+        model.start_from(Origin("GDCN", values, schema, dict(teacher.state_dict())))
+    if isinstance(model, ECKD):
+        for k in range(len(model.teachers)):
+            origin = model.teacher(k).origin()
+            origin.tensors["embedding.weight"] *= 1e4  # so that the teachers disagree
+            model.start_from(origin)
+    return model
+
+
 def losses(system: str, data: CTRDataset, nudge: float = 0.0) -> list[float]:
     """Train the system for 10 epochs of 10 steps and return the loss of every step.
 
     nudge: size of a random relative change of each initial value.
     """
     torch.set_num_threads(1)
-    name, settings = SYSTEMS[system]
-    known = [field.name for field in dataclasses.fields(MODELS[name].settings)]
-    small = {key: value for key, value in SMALL.items() if key in known}
-    model = build_model(name, data.schema, seed=1, **small | settings).double()
-    if isinstance(model, DSMLP) and model.teacher is not None:  # an untrained teacher will do
-        teacher = build_model("GDCN", data.schema, seed=2, embedding_dim=SMALL["embedding_dim"]).double()
-        values = dataclasses.asdict(teacher.settings)
-        model.start_from(Origin("GDCN", values, data.schema, dict(teacher.state_dict())))
-    if isinstance(model, ECKD):
-        for k in range(len(model.teachers)):
-            origin = model.teacher(k).origin()
-            origin.tensors["embedding.weight"] *= 1e4  # so that the teachers disagree
-            model.start_from(origin)
+    model = small_model(system, data.schema).double()
     generator = torch.Generator().manual_seed(3)
     with torch.no_grad():
         for weight in model.parameters():

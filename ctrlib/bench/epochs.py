@@ -21,7 +21,7 @@ from ctrlib.lab.runner import commit, environment, peak_memory_mb
 from ctrlib.models import build_model
 from ctrlib.train.fit import Trainer, checked_device, drained
 
-GROUPS = ("criteo", "seeds")
+GROUPS = ("criteo", "criteo-bf16", "seeds")
 TRAINING_ROWS = 36_672_493  # of Criteo_x4, whose validation split is an eighth of that
 DRAWN_ROWS = 1 << 20  # training rows that are drawn; a longer epoch sees them several times
 WARM_UP_STEPS = 5
@@ -46,10 +46,10 @@ def measure_epochs(
 ) -> dict[str, Any]:
     """Measure the epochs of some groups, add them to data/measurements/epochs.json and return the whole file.
 
-    "criteo" is an epoch of `rows` training rows with its validation in Criteo's shape; the rows are made up. "seeds" is
-    a run of QNN-alpha on `dataset`, `EPOCHS` epochs with all scores, by one seed alone and by `SEEDS` seeds side by
-    side. Raises `SettingError` for an unknown group or data set and for fewer rows than two batches, `DeviceError` for
-    a missing device.
+    "criteo" is an epoch of `rows` training rows with its validation in Criteo's shape; the rows are made up.
+    "criteo-bf16" is the same with matrix products in bf16. "seeds" is a run of QNN-alpha on `dataset`, `EPOCHS` epochs
+    with all scores, by one seed alone and by `SEEDS` seeds side by side. Raises `SettingError` for an unknown group or
+    data set and for fewer rows than two batches, `DeviceError` for a missing device.
     """
     for group in groups:
         if group not in GROUPS:
@@ -63,18 +63,23 @@ def measure_epochs(
     torch.set_num_threads(threads)
     found = measurement("epochs")
     for group in groups:
-        values = measure_criteo(rows, repeats, device) if group == "criteo" else measure_seeds(dataset, repeats, device)
-        where = {"environment": environment(device, threads), "commit": commit()}
+        precision = "bf16" if group == "criteo-bf16" else "fp32"
+        values = (
+            measure_seeds(dataset, repeats, device)
+            if group == "seeds"
+            else measure_criteo(rows, repeats, device, precision)
+        )
+        where = {"environment": environment(device, threads, precision), "commit": commit()}
         found[f"{group} ({device}, {threads} threads)"] = {"group": group, **values, **where}
         write_measurement("epochs", found)
     return found
 
 
-def measure_criteo(rows: int, repeats: int, device: str) -> dict[str, Any]:
+def measure_criteo(rows: int, repeats: int, device: str, precision: str) -> dict[str, Any]:
     """Return seconds of training and of validation of epochs in Criteo's shape, and the validation's share."""
     data = criteo_rows(rows).to(device)
     model = build_model(CRITEO.model, data.schema, seed=1, embedding_dim=CRITEO.width, **CRITEO.settings)
-    run = Trainer(model, data, protocol(CRITEO), 1, torch.device(device))
+    run = Trainer(model, data, protocol(CRITEO, precision), 1, torch.device(device))
     model.train()
     for _ in range(WARM_UP_STEPS):
         run.step(data.train.ids[: CRITEO.batch_size], data.train.labels[: CRITEO.batch_size])

@@ -21,7 +21,7 @@ from ctrlib.train.fit import Trainer, drained
 WARM_UP_BATCHES = 10
 
 
-def protocol(system: System) -> Protocol:
+def protocol(system: System, precision: str = "fp32") -> Protocol:
     """Return the protocol of the measured epoch."""
     return Protocol(
         batch_size=system.batch_size,
@@ -29,6 +29,7 @@ def protocol(system: System) -> Protocol:
         embedding_dim=system.width,
         min_count=system.min_count,
         max_epochs=1,
+        precision=precision,
     )
 
 
@@ -39,14 +40,14 @@ def main(task: dict[str, Any]) -> None:
     device = torch.device(task["device"])
     data = load_dataset(task["dataset"], min_count=system.min_count).to(device)
     model = build_model(system.model, data.schema, seed=task["seed"], embedding_dim=system.width, **system.settings)
-    run = Trainer(model, data, protocol(system), task["seed"], device)
+    run = Trainer(model, data, protocol(system, task["precision"]), task["seed"], device)
     model.train()
     for start in range(0, WARM_UP_BATCHES * system.batch_size, system.batch_size):
         rows = slice(start, start + system.batch_size)
         run.step(data.train.ids[rows], data.train.labels[rows])
     epoch = run.finish_epoch(drained(run.start_epoch()))
     found = {
-        "side": "ctrlib",
+        "side": task["side"],
         "parameters": model.num_parameters,
         "train_seconds": epoch.train_seconds,
         "evaluate_seconds": epoch.evaluate_seconds,

@@ -1,11 +1,14 @@
 """Epochs of the same system, data and batch by ctrlib, by a plain PyTorch loop and by FuxiCTR, in turn.
 
+ctrlib has two sides, with matrix products in fp32 and in bf16.
+
 Every side runs in a process of its own: some warm-up batches, then one epoch of training and one evaluation, which
 count. The sides alternate, so that a processor whose speed drifts is fair to all; ratios are formed within a round.
 """
 
 from __future__ import annotations
 
+import itertools
 import json
 import sys
 from collections.abc import Sequence
@@ -24,6 +27,7 @@ from ctrlib.paths import cache_dir
 from ctrlib.train.fit import checked_device
 
 HERE = Path(__file__).parent
+OURS = {"ctrlib": "fp32", "ctrlib-bf16": "bf16"}  # our sides, and the precision of their products
 MEASURED = ("train_seconds", "evaluate_seconds", "peak_memory_mb", "valid_auc")
 
 
@@ -60,7 +64,7 @@ def _rounds(
     export(dataset, one, folder)
     task = {"system": one.to_dict(), "dataset": dataset, "folder": str(folder), "threads": threads, "device": device}
     commands = {
-        "ctrlib": [sys.executable, "-m", "ctrlib.bench.ours"],
+        **{ours: [sys.executable, "-m", "ctrlib.bench.ours"] for ours in OURS},
         "plain": [sys.executable, str(HERE / "plain_loop.py")],
     }
     if peer_python:
@@ -68,7 +72,8 @@ def _rounds(
     runs: dict[str, list[dict[str, Any]]] = {side: [] for side in commands}
     for seed in range(1, repeats + 1):  # every round another seed, so that the AUC has a spread too
         for side, command in commands.items():
-            runs[side].append(last_line([*command, json.dumps(task | {"seed": seed})], threads, f"The side '{side}'"))
+            asked = json.dumps(task | {"seed": seed, "side": side, "precision": OURS.get(side)})
+            runs[side].append(last_line([*command, asked], threads, f"The side '{side}'"))
     found: dict[str, Any] = {
         "system": one.to_dict(),
         "dataset": dataset,
@@ -78,10 +83,10 @@ def _rounds(
         "commit": commit(),
         "sides": {side: _side(those) for side, those in runs.items()},
     }
-    for side in commands:
-        if side != "ctrlib":
-            pairs = list(zip(runs[side], runs["ctrlib"], strict=True))
-            found[f"{side}_over_ctrlib"] = {
+    for side, other in itertools.permutations(commands, 2):
+        if other in OURS:
+            pairs = list(zip(runs[side], runs[other], strict=True))
+            found[f"{side}_over_{other}"] = {
                 part: spread([seconds(theirs, part) / seconds(mine, part) for theirs, mine in pairs])
                 for part in ("epoch", "train", "evaluate")
             }

@@ -9,11 +9,17 @@ from typing import Any
 import pandas as pd
 
 from ctrlib.bench.epochs import TRAINING_ROWS
+from ctrlib.bench.peers import OURS
 from ctrlib.bench.store import measurement, spread
 
 AUC_KEYS = {"": "median", "_low": "min", "_high": "max"}
 _MLPS = ("DNN", "DCNv2")
-SIDES = {"ctrlib": "ctrlib", "plain": "plain PyTorch loop", "fuxictr": "FuxiCTR 2.3.10"}
+SIDES = {
+    "ctrlib": "ctrlib",
+    "ctrlib-bf16": "ctrlib, products in bf16",
+    "plain": "plain PyTorch loop",
+    "fuxictr": "FuxiCTR 2.3.10",
+}
 
 
 def steps(device: str = "cpu") -> pd.DataFrame:
@@ -137,7 +143,8 @@ def _head_label(found: dict[str, Any]) -> str:
 def peers(device: str = "cpu") -> pd.DataFrame:
     """Return one row for each system and side: epoch, training and evaluation in seconds, AUC, and ratios to ours.
 
-    A ratio is the other side's time over ours within one round: median, smallest, largest. stand_in: this side ran a
+    A ratio is the other side's time over ours within one round: median, smallest, largest. Columns that start with
+    "bf16_" have our time with products in bf16. stand_in: this side ran a
     network that is not ours; older entries of T9 have CrossNetV2 in its place.
     """
     rows = []
@@ -148,15 +155,17 @@ def peers(device: str = "cpu") -> pd.DataFrame:
         for side, values in found["sides"].items():
             row: dict[str, Any] = {"system": system, "side": SIDES[side], "parameters": values["parameters"]}
             row |= {"device_name": where["device_name"], "threads": where["threads"]}
-            row["stand_in"] = side != "ctrlib" and found.get("stand_in", system == "T9")
+            row["stand_in"] = side not in OURS and found.get("stand_in", system == "T9")
             for part in ("epoch", "train", "evaluate"):
                 row[part] = values[f"{part}_seconds"]["median"]
             row |= {"low": values["epoch_seconds"]["min"], "high": values["epoch_seconds"]["max"]}
             row |= {f"auc{end}": 100 * values["valid_auc"][key] for end, key in AUC_KEYS.items()}
             row |= {"memory": values["peak_memory_mb"]["median"]}
             row["repeats"] = values["epoch_seconds"]["repeats"]
-            for part, ratio in found.get(f"{side}_over_ctrlib", {}).items():
-                row |= {f"{part}_ratio": ratio["median"], f"{part}_low": ratio["min"], f"{part}_high": ratio["max"]}
+            for mine, start in (("ctrlib", ""), ("ctrlib-bf16", "bf16_")):
+                for part, ratio in found.get(f"{side}_over_{mine}", {}).items():
+                    ends = {"ratio": "median", "low": "min", "high": "max"}
+                    row |= {f"{start}{part}_{end}": ratio[key] for end, key in ends.items()}
             rows.append(row)
     return pd.DataFrame(rows)
 
@@ -166,23 +175,23 @@ class Target:
     """One number that this implementation was asked to reach. kind: "cpu" or "cuda".
 
     source: what tells it: ("peers", system, part): FuxiCTR's time over ours; ("steps", name, column); ("over", name,
-    other): ratio of two steps; ("epochs", group, field); none for what is not built. format: of the number.
+    other): ratio of two steps; ("epochs", group, field). format: of the number.
     """
 
     what: str
     kind: str
     at_least: bool
     asked: float
-    source: tuple[str, str, str] | None = None
+    source: tuple[str, str, str]
     format: str = ".3f"
 
 
 TARGETS = [
     *(Target(f"{name}: FuxiCTR's epoch over ours", "cpu", True, 2.5, ("peers", name, "epoch")) for name in _MLPS),
     *(Target(f"{name}: a step over its floor", "cpu", False, 1.4, ("steps", name, "over_floor")) for name in _MLPS),
-    *(Target(f"{name}: the same in a faster precision", "cpu", True, 5) for name in _MLPS),
+    *(Target(f"{name}: the same in bf16", "cpu", True, 5, ("peers", name, "bf16_epoch")) for name in _MLPS),
     Target("QNN-alpha: FuxiCTR's epoch over ours", "cpu", True, 3, ("peers", "QNN-alpha", "epoch")),
-    Target("QNN-alpha: the same in a faster precision", "cpu", True, 6),
+    Target("QNN-alpha: the same in bf16", "cpu", True, 6, ("peers", "QNN-alpha", "bf16_epoch")),
     Target("T9: FuxiCTR's epoch over ours", "cpu", True, 5, ("peers", "T9", "epoch")),
     *(
         Target(f"{name}: FuxiCTR's evaluation over ours", "cpu", True, 6, ("peers", name, "evaluate"))
@@ -205,7 +214,7 @@ TARGETS = [
     Target("QNN-alpha: rows a second", "cuda", True, 1_000_000, ("steps", "QNN-alpha", "samples_per_second"), ",.0f"),
     Target("QNN-alpha: FuxiCTR's epoch over ours", "cuda", True, 10, ("peers", "QNN-alpha", "epoch")),
     Target("Criteo's shape: seconds of an epoch", "cuda", False, 75, ("epochs", "criteo", "epoch_seconds"), ".1f"),
-    Target("Criteo's shape: the same in TF32 or bf16", "cuda", False, 25),
+    Target("Criteo's shape: the same in bf16", "cuda", False, 25, ("epochs", "criteo-bf16", "epoch_seconds"), ".1f"),
     Target("Criteo's shape: validation, share of an epoch", "cuda", False, 0.1, ("epochs", "criteo", "evaluate_share")),
     Target("Ten seeds over one", "cuda", False, 3, ("epochs", "seeds", "all_over_one")),
 ]
@@ -214,7 +223,7 @@ TARGETS = [
 def targets() -> pd.DataFrame:
     """Return one row for each of `TARGETS`: what, on, asked, reached with its range, and met.
 
-    met: yes, no, not measured or not built. A side that ran a stand-in is not measured, and neither is an epoch in
+    met: yes, no or not measured. A side that ran a stand-in is not measured, and neither is an epoch in
     Criteo's shape with fewer rows than Criteo has.
     """
     rows = []
@@ -223,7 +232,7 @@ def targets() -> pd.DataFrame:
         row["asked"] = f"{'at least' if target.at_least else 'at most'} {target.asked:,}"
         found = _reached(target)
         if found is None:
-            row |= {"reached": "", "met": "not measured" if target.source else "not built"}
+            row |= {"reached": "", "met": "not measured"}
         else:
             (where, value, low, high), form = found, target.format
             row["on"] = where["device_name"] + (f", {where['threads']} threads" if target.kind == "cpu" else "")
@@ -238,8 +247,6 @@ Reached = tuple[Any, float, float, float]  # where it was measured; median, low,
 
 def _reached(target: Target) -> Reached | None:
     """Return a target's figure, None where it was not measured."""
-    if target.source is None:
-        return None
     kind, name, part = target.source
     if kind == "epochs":
         return _epoch_figure(target.kind, name, part)
@@ -248,6 +255,9 @@ def _reached(target: Target) -> Reached | None:
         return None
     if kind == "peers":
         found = found[(found["side"] == SIDES["fuxictr"]) & ~found["stand_in"]]
+        if f"{part}_ratio" not in found.columns or found.empty:
+            return None
+        found = found.dropna(subset=f"{part}_ratio")
     rows = found.set_index("system" if kind == "peers" else "name")
     if name not in rows.index or (kind == "over" and part not in rows.index):
         return None
@@ -267,7 +277,7 @@ def _epoch_figure(device: str, group: str, part: str) -> Reached | None:
     """Return a figure of the last measured epoch of a group on a kind of device."""
     for found in reversed(measurement("epochs").values()):
         where = found["environment"]
-        whole = group != "criteo" or found["rows"] == TRAINING_ROWS
+        whole = group == "seeds" or found["rows"] == TRAINING_ROWS
         if found["group"] == group and where["device"].split(":")[0] == device and whole:
             return where, found[part]["median"], found[part]["min"], found[part]["max"]
     return None

@@ -124,7 +124,7 @@ def _header(run: Run, data: CTRDataset, device: str, threads: int) -> Record:
         "parent": run.parent_path,
         "status": "completed",
         "error": None,
-        "environment": environment(device, threads),
+        "environment": environment(device, threads, run.protocol.precision),
         "numerics": NUMERICS,
         "commit": commit(),
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
@@ -149,15 +149,15 @@ def _rounded(epoch: dict[str, Any]) -> dict[str, Any]:
     return {name: round(value, 3) if name.endswith("seconds") else value for name, value in epoch.items()}
 
 
-def environment(device: str, threads: int) -> dict[str, Any]:
-    """Return device, its name, precision, threads and versions."""
+def environment(device: str, threads: int, precision: str = "fp32") -> dict[str, Any]:
+    """Return device, its name, precision of matrix products, threads and versions."""
     versions = {name: version(name) for name in VERSIONS if name != "numba" or find_spec(name)} | {
         "python": platform.python_version()
     }
     return {
         "device": device,
         "device_name": device_name(device),
-        "precision": "fp32",
+        "precision": precision,
         "threads": threads,
         "versions": versions,
     }

@@ -11,6 +11,7 @@ from ctrlib.layers.first_order import FirstOrder
 from ctrlib.layers.initial import ACTIVATIONS, activation, reset_linear_maps
 from ctrlib.layers.mlp import MLP
 from ctrlib.layers.pairwise import InnerProducts, WeightedPairs, pair_products, pair_sum
+from ctrlib.layers.precision import LogitMap
 from ctrlib.layers.products import add_product
 
 __all__ = [
@@ -26,6 +27,7 @@ __all__ = [
     "FirstOrder",
     "GatedCrossNetwork",
     "InnerProducts",
+    "LogitMap",
     "RankOneCrossNetwork",
     "WeightedPairs",
     "activation",

@@ -15,6 +15,8 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from ctrlib.layers.precision import full_products, widened
+
 
 def distinct_pairs(x_dB: Tensor) -> Tensor:
     """Return the products x_i x_j with i <= j of x, one row for each pair: (d, B) -> (P, B).
@@ -84,5 +86,6 @@ class Bilinear(nn.Module):
 
     def forward(self, x: Tensor, same: Tensor | None = None) -> Tensor:
         """Return B(x, x); the second argument exists so that formats can be written B(x, x)."""
-        out = _PairProduct.apply(x, self.pair_weight())  # type: ignore[no-untyped-call]
+        with full_products(x):
+            out = _PairProduct.apply(widened(x), self.pair_weight())  # type: ignore[no-untyped-call]
         return out + self.bias  # type: ignore[no-any-return]

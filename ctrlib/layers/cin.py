@@ -10,6 +10,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from ctrlib.layers.precision import LogitMap
+
 
 class CIN(nn.Module):
     r"""Field vectors (B, F, D) -> logits (B,).
@@ -27,7 +29,7 @@ class CIN(nn.Module):
         super().__init__()
         before = [num_fields, *maps[:-1]]
         self.layers = nn.ModuleList(nn.Linear(num_fields * n, out) for n, out in zip(before, maps, strict=True))
-        self.head = nn.Linear(sum(maps), 1)
+        self.head = LogitMap(sum(maps))
 
     def forward(self, e_BFD: Tensor) -> Tensor:
         x0_BDF = e_BFD.transpose(1, 2)  # maps last: a layer is then one matrix product over B * D rows

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from ctrlib.layers.dropout import Dropout, kept, kept_scale
+from ctrlib.layers.precision import full_products, widened
 
 BLOCK_ROWS = 2048
 
@@ -28,10 +29,11 @@ class FeedForward(nn.Module):
         self.dropout = Dropout(dropout)
 
     def forward(self, x: Tensor) -> Tensor:
-        rows = x.flatten(0, -2)
+        rows = widened(x.flatten(0, -2))
         words = self.dropout.words((len(rows), self.up.out_features), x.device)
         maps = (self.up.weight, self.up.bias, self.down.weight, self.down.bias)
-        out: Tensor = _TwoMaps.apply(rows, *maps, words, self.dropout.dropped_levels)  # type: ignore[no-untyped-call]
+        with full_products(x):
+            out: Tensor = _TwoMaps.apply(rows, *maps, words, self.dropout.dropped_levels)  # type: ignore[no-untyped-call]
         return out.view(x.shape)
 
 

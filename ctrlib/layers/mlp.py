@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from ctrlib.layers.dropout import Dropout
 from ctrlib.layers.initial import activation
+from ctrlib.layers.precision import LogitMap
 
 
 class MLP(nn.Module):
@@ -41,7 +42,7 @@ class MLP(nn.Module):
         self.norms = nn.ModuleList(norm(width) for width in widths)
         self.activations = nn.ModuleList(activation(nonlinearity) for _ in widths)
         self.dropout = Dropout(dropout)
-        self.head = nn.Linear(self.out_width, 1) if head else None
+        self.head = LogitMap(self.out_width) if head else None
 
     def forward(self, x: Tensor) -> Tensor:
         for linear, norm, act in zip(self.linears, self.norms, self.activations, strict=True):

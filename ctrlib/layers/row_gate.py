@@ -23,6 +23,7 @@ from torch.autograd.function import once_differentiable
 
 from ctrlib.errors import DataError
 from ctrlib.layers.dropout import kept, kept_from, kept_scale
+from ctrlib.layers.precision import full_products, widened
 
 BLOCK_VALUES = 1 << 20  # values of one block on a CPU: 4 MB in float32
 
@@ -75,6 +76,11 @@ def gated_row_sum(z_SBn: Tensor, gate: Gate, words_KBn: Tensor | None, passes: i
     by its own statistics and moves the running ones, as K separate passes would. Raises `DataError` for a training
     batch of one sample, whose variance is undefined.
     """
+    with full_products(z_SBn):
+        return _gated_row_sum(widened(z_SBn), gate, words_KBn, passes)
+
+
+def _gated_row_sum(z_SBn: Tensor, gate: Gate, words_KBn: Tensor | None, passes: int) -> Tensor:
     norm, weights = gate.norm, list(gate.activation.parameters())
     if norm is None:
         out = _RowSum.apply(z_SBn, gate, words_KBn, None, None, None, None, *weights)  # type: ignore[no-untyped-call]

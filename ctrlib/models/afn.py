@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from ctrlib.data.schema import Schema
 from ctrlib.errors import SettingError
-from ctrlib.layers import MLP, FieldEmbedding, reset_linear_maps
+from ctrlib.layers import MLP, FieldEmbedding, LogitMap, reset_linear_maps
 from ctrlib.losses import LOSSES
 from ctrlib.models.base import CTRModel
 from ctrlib.models.dnn import DNNSettings, widths
@@ -104,7 +104,7 @@ class AFN(CTRModel):
             self.second_embedding = FieldEmbedding(schema, settings.embedding_dim, settings.embedding_std)
             self.second_embedding.reset()  # from the seed of the weights
             self.mlp = settings.mlp(self.width, head=True)
-            self.mix = nn.Linear(2, 1)
+            self.mix = LogitMap(2)
         reset_linear_maps(self)
 
     def inputs(self, ids: Tensor) -> list[Tensor]:

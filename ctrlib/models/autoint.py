@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from ctrlib.data.schema import Schema
 from ctrlib.errors import SettingError
-from ctrlib.layers import FieldAttention, FirstOrder, reset_linear_maps
+from ctrlib.layers import FieldAttention, FirstOrder, LogitMap, reset_linear_maps
 from ctrlib.models.base import CTRModel
 from ctrlib.models.dnn import DNNSettings
 
@@ -69,7 +69,7 @@ class AutoInt(CTRModel):
                 for layer in range(settings.attention_layers)
             )
         )
-        self.head = nn.Linear(schema.num_fields * settings.attention_dim, 1)
+        self.head = LogitMap(schema.num_fields * settings.attention_dim)
         self.mlp = settings.mlp(self.width, head=True) if settings.hidden_units else None
         self.first_order = FirstOrder(schema, bias=False) if settings.wide else None
         reset_linear_maps(self)

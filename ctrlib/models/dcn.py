@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ctrlib.data.schema import Schema
 from ctrlib.errors import SettingError, unknown
-from ctrlib.layers import CrossNetwork, GatedCrossNetwork, RankOneCrossNetwork, reset_linear_maps
+from ctrlib.layers import CrossNetwork, GatedCrossNetwork, LogitMap, RankOneCrossNetwork, reset_linear_maps
 from ctrlib.models.base import CTRModel
 from ctrlib.models.dnn import DNNSettings
 
@@ -52,7 +52,7 @@ class CrossModel(CTRModel):
         width = self.width if self.mlp is None else self.mlp.out_width
         if self.mlp is not None and settings.structure == "parallel":
             width += self.width
-        self.head = nn.Linear(width, 1)
+        self.head = LogitMap(width)
         reset_linear_maps(self)
 
     def interact(self, e_BFD: Tensor) -> Tensor:

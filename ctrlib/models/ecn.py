@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from ctrlib.data.schema import Schema
 from ctrlib.errors import SettingError
-from ctrlib.layers import Dropout, FieldEmbedding, add_product, reset_linear_maps
+from ctrlib.layers import Dropout, FieldEmbedding, LogitMap, add_product, reset_linear_maps
 from ctrlib.losses import bce_loss, weak_parts
 from ctrlib.models.base import CTRModel, ModelSettings
 from ctrlib.models.branches import BranchModel
@@ -95,7 +95,7 @@ class MaskedCrossNetwork(nn.Module):
         self.norms = nn.ModuleList(nn.LayerNorm(width // 2) if layer_norm else nn.Identity() for _ in range(layers))
         self.head_norms = nn.ModuleList(nn.BatchNorm1d(heads) if batch_norm else nn.Identity() for _ in range(layers))
         self.dropout = Dropout(dropout)
-        self.head = nn.Linear(width, 1)
+        self.head = LogitMap(width)
 
     def forward(self, x0_BHd: Tensor) -> Tensor:
         x = x0_BHd

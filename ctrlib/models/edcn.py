@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from ctrlib.data.schema import Schema
 from ctrlib.errors import SettingError, unknown
-from ctrlib.layers import ACTIVATIONS, MLP, reset_linear_maps
+from ctrlib.layers import ACTIVATIONS, MLP, LogitMap, reset_linear_maps
 from ctrlib.models.base import CTRModel, ModelSettings
 
 
@@ -163,7 +163,7 @@ class EDCN(CTRModel):
             MLP(width, (width,), nonlinearity=settings.activation, dropout=settings.dropout) for _ in layers
         )
         self.bridges = nn.ModuleList(BRIDGES[settings.bridge](width) for _ in layers)
-        self.head = nn.Linear(3 * width, 1)
+        self.head = LogitMap(3 * width)
         reset_linear_maps(self)
 
     def interact(self, e_BFD: Tensor) -> Tensor:

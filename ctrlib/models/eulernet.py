@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from ctrlib.data.schema import Schema
 from ctrlib.errors import SettingError
-from ctrlib.layers import Dropout, reset_linear_maps
+from ctrlib.layers import Dropout, LogitMap, reset_linear_maps
 from ctrlib.models.base import CTRModel, ModelSettings
 from ctrlib.models.dnn import widths
 
@@ -109,7 +109,7 @@ class EulerNet(CTRModel):
         counts = [schema.num_fields, *settings.order_vectors]
         layers = [EulerLayer(n, m, settings) for n, m in zip(counts, settings.order_vectors, strict=False)]
         self.layers = nn.ModuleList(layers)
-        self.head = nn.Linear(settings.order_vectors[-1] * settings.embedding_dim, 1)
+        self.head = LogitMap(settings.order_vectors[-1] * settings.embedding_dim)
         reset_linear_maps(self)
         for layer in layers:
             layer.reset()

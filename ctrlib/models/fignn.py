@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from ctrlib.data.schema import Schema
 from ctrlib.errors import SettingError
-from ctrlib.layers import reset_linear_maps
+from ctrlib.layers import LogitMap, reset_linear_maps
 from ctrlib.models.base import CTRModel, ModelSettings
 
 
@@ -105,7 +105,7 @@ class FiGNN(CTRModel):
         layers = 1 if settings.shared_layer else settings.graph_layers
         self.layers = nn.ModuleList(GraphLayer(fields, dim) for _ in range(layers))
         self.gru = nn.GRUCell(dim, dim) if settings.gru else None
-        self.score = nn.Linear(dim, 1, bias=False)
+        self.score = LogitMap(dim, bias=False)
         self.attention = nn.Linear(self.width, fields, bias=False)
         reset_linear_maps(self)
 

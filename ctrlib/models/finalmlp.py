@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from ctrlib.data.schema import Schema
 from ctrlib.errors import SettingError, unknown
-from ctrlib.layers import MLP, FieldEmbedding, reset_linear_maps
+from ctrlib.layers import MLP, FieldEmbedding, LogitMap, reset_linear_maps
 from ctrlib.losses import LOSSES
 from ctrlib.models.base import CTRModel
 from ctrlib.models.dnn import DNNSettings, widths
@@ -171,7 +171,7 @@ class FinalMLP(CTRModel):
         self.gates = nn.ModuleList(FeatureGate(schema, fields, settings) for fields in contexts)
         first, second = settings.mlp(self.width, head=False), settings.second_mlp(self.width)
         self.mlps = nn.ModuleList([first, second])
-        self.heads = nn.ModuleList(nn.Linear(mlp.out_width, 1) for mlp in (first, second))
+        self.heads = nn.ModuleList(LogitMap(mlp.out_width) for mlp in (first, second))
         self.bilinear = BilinearHeads(first.out_width, second.out_width, settings.heads) if settings.bilinear else None
         reset_linear_maps(self)
 

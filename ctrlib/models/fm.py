@@ -13,6 +13,7 @@ from ctrlib.layers import (
     Dropout,
     FieldEmbedding,
     FirstOrder,
+    LogitMap,
     WeightedPairs,
     pair_products,
     pair_sum,
@@ -103,7 +104,7 @@ class FwFM(OnePassModel):
             self.feature_embedding = FieldEmbedding(schema, settings.embedding_dim, settings.embedding_std)
             self.feature_embedding.reset()  # from the seed of the weights
         elif settings.linear == "FiLV":
-            self.field_vectors = nn.Linear(self.width, 1, bias=False)
+            self.field_vectors = LogitMap(self.width, bias=False)
         reset_linear_maps(self)
 
     def forward(self, ids: Tensor) -> Tensor:
@@ -219,7 +220,7 @@ class AFM(CTRModel):
         pooled = settings.dropout if settings.pooled_dropout is None else settings.pooled_dropout
         self.first_order = FirstOrder(schema)
         self.attention = PairAttention(settings.embedding_dim, settings.attention_dim, settings.dropout, pooled)
-        self.head = nn.Linear(settings.embedding_dim, 1, bias=False)
+        self.head = LogitMap(settings.embedding_dim, bias=False)
         reset_linear_maps(self)
 
     def interact(self, e_BFD: Tensor) -> Tensor:

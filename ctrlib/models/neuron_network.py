@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from ctrlib.data.schema import Schema
 from ctrlib.errors import SettingError
-from ctrlib.layers import Dropout, activation, reset_linear_maps
+from ctrlib.layers import Dropout, LogitMap, activation, reset_linear_maps
 from ctrlib.models.base import CTRModel, ModelSettings
 from ctrlib.neurons import FORMATS, NeuronFormat, NeuronLayer
 
@@ -71,7 +71,7 @@ class NeuronNetwork(CTRModel):
         self.norms = nn.ModuleList(norm(hidden) for _ in range(settings.layers))
         self.activation = activation(settings.post_activation)
         self.dropout = Dropout(settings.dropout)
-        self.head = nn.Linear(hidden, 1)
+        self.head = LogitMap(hidden)
         reset_linear_maps(self)
 
     def states(self, e_BFD: Tensor) -> list[Tensor]:

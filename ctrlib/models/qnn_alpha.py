@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from ctrlib.data.schema import Schema
 from ctrlib.errors import SettingError
 from ctrlib.khatri_rao import MultiHeadKhatriRao
-from ctrlib.layers import Dropout, reset_linear_maps
+from ctrlib.layers import Dropout, LogitMap, reset_linear_maps
 from ctrlib.models.base import CTRModel, ModelSettings
 
 
@@ -97,7 +97,7 @@ class QNNAlpha(CTRModel):
     def __init__(self, schema: Schema, settings: QNNAlphaSettings) -> None:
         super().__init__(schema, settings)
         self.trunk = QNNTrunk(schema.num_fields, settings)
-        self.head = nn.Linear(self.width, 1)
+        self.head = LogitMap(self.width)
         reset_linear_maps(self)
 
     def interact_states(self, e_BFD: Tensor, passes: int) -> tuple[Tensor, Tensor]:

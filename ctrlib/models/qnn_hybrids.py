@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from ctrlib.data.schema import Schema
 from ctrlib.errors import SettingError, unknown
-from ctrlib.layers import CIN, CrossNetwork, Dropout, FirstOrder, pair_sum, reset_linear_maps
+from ctrlib.layers import CIN, CrossNetwork, Dropout, FirstOrder, LogitMap, pair_sum, reset_linear_maps
 from ctrlib.models.base import CTRModel
 from ctrlib.models.dnn import widths
 from ctrlib.models.qnn_alpha import QNNAlphaSettings, QNNTrunk
@@ -63,7 +63,7 @@ class Hybrid(CTRModel):
     def __init__(self, schema: Schema, settings: HybridSettings, head_width: int | None = None) -> None:
         super().__init__(schema, settings)
         self.trunk = QNNTrunk(schema.num_fields, settings)
-        self.head = nn.Linear(head_width or self.width, 1)
+        self.head = LogitMap(head_width or self.width)
 
     def interact(self, e_BFD: Tensor) -> Tensor:
         return self.interact_passes(e_BFD, 1)[0]

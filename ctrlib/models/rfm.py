@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from ctrlib.data.schema import Schema
 from ctrlib.errors import SettingError
-from ctrlib.layers import Dropout, reset_linear_maps
+from ctrlib.layers import Dropout, LogitMap, reset_linear_maps
 from ctrlib.models.base import CTRModel, ModelSettings
 from ctrlib.models.dnn import widths
 
@@ -154,7 +154,7 @@ class RFM(CTRModel):
         sizes = [fields * s.rotation_width, *s.amplifier_units]
         amplifiers = [Amplifier(a, c, s.group_width, rate) for a, c in zip(sizes, s.amplifier_units, strict=False)]
         self.amplifiers = nn.ModuleList(amplifiers)
-        self.head = nn.Linear(sizes[-1], 1)
+        self.head = LogitMap(sizes[-1])
         reset_linear_maps(self)
         for rotation in rotations:
             rotation.reset()

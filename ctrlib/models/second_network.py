@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from ctrlib.data.schema import Schema
 from ctrlib.errors import SettingError
-from ctrlib.layers import Dropout, FieldEmbedding, add_product, reset_linear_maps
+from ctrlib.layers import Dropout, FieldEmbedding, LogitMap, add_product, reset_linear_maps
 from ctrlib.losses import LOSSES, mean_probability_logit
 from ctrlib.models.base import CTRModel, ModelSettings
 from ctrlib.models.qnn_alpha import QNNAlphaSettings, QNNTrunk
@@ -77,7 +77,7 @@ class LiftedT19(CTRModel):
         super().__init__(schema, settings)
         self.layers = nn.ModuleList(LiftedLayer(self.width, settings) for _ in range(settings.layers))
         self.dropout = Dropout(settings.dropout)
-        self.head = nn.Linear(self.width, 1)
+        self.head = LogitMap(self.width)
         reset_linear_maps(self)
 
     def interact(self, e_BFD: Tensor) -> Tensor:
@@ -127,7 +127,7 @@ class Ensemble(CTRModel):
         super().__init__(schema, settings)
         count = settings.passes
         self.trunks = nn.ModuleList(QNNTrunk(schema.num_fields, settings) for _ in range(count))
-        self.heads = nn.ModuleList(nn.Linear(self.width, 1) for _ in range(count))
+        self.heads = nn.ModuleList(LogitMap(self.width) for _ in range(count))
         own = 0 if settings.shared_embedding else count - 1
         self.other_embeddings = nn.ModuleList(
             FieldEmbedding(schema, settings.embedding_dim, settings.embedding_std) for _ in range(own)

@@ -20,6 +20,7 @@ from ctrlib import seeds
 from ctrlib.data import CTRDataset, Split, batches_of
 from ctrlib.errors import CtrlibError, DataError, DeviceError, SettingError
 from ctrlib.layers import Dropout
+from ctrlib.layers.precision import products_in, widened
 from ctrlib.models import CTRModel
 from ctrlib.train import checkpoint
 from ctrlib.train.allocator import keep_freed_memory
@@ -243,7 +244,7 @@ class Trainer:
         clock = _Clock(self.device)
         loss = yield from self._train(number)
         clock.mark()
-        scores = _score(self.model, self.data.valid)
+        scores = _score(self.model, self.data.valid, self.protocol.precision)
         clock.mark()
         return _HandedOver(number, rate, loss, scores, clock)
 
@@ -279,7 +280,8 @@ class Trainer:
 
     def _step(self, ids: Tensor, labels: Tensor) -> Tensor:
         self.optimiser.zero_grad()
-        loss = self.model.training_loss(ids, labels)
+        with products_in(self.protocol.precision, self.device):
+            loss = self.model.training_loss(ids, labels)
         loss.backward()  # type: ignore[no-untyped-call]
         self.optimiser.step()
         return loss.detach()
@@ -307,9 +309,10 @@ class Trainer:
         if self.progress.best_epoch:
             self.model.load_state_dict(self.best)
         started = time.perf_counter()
-        valid, test = evaluate(self.model, self.data.valid), evaluate(self.model, self.data.test)
+        precision = self.protocol.precision
+        valid, test = (evaluate(self.model, split, precision) for split in (self.data.valid, self.data.test))
         train = _seen_rows(self.data.train, len(self.data.valid))
-        train_scores = evaluate(self.model, train) if 0 < train.labels.sum() < len(train) else None
+        train_scores = evaluate(self.model, train, precision) if 0 < train.labels.sum() < len(train) else None
         final = time.perf_counter() - started
         epochs = self.progress.epochs
         train_seconds = sum(epoch.train_seconds for epoch in epochs)
@@ -338,26 +341,33 @@ def _seen_rows(train: Split, count: int) -> Split:
 
 
 @torch.no_grad()
-def predict(model: CTRModel, split: Split) -> Tensor:
-    """Return the logits (N,) of a split's rows, in evaluation mode and without gradients."""
+def predict(model: CTRModel, split: Split, precision: str = "fp32") -> Tensor:
+    """Return the logits (N,) of a split's rows, in evaluation mode and without gradients.
+
+    precision: of matrix products, as in `Protocol`.
+    """
     model.eval()
     device = next(model.parameters()).device
-    return torch.cat([model(ids) for ids, _ in batches_of(split, EVALUATION_ROWS, device).epoch()])
+    with products_in(precision, device):
+        return widened(torch.cat([model(ids) for ids, _ in batches_of(split, EVALUATION_ROWS, device).epoch()]))
 
 
-def evaluate(model: CTRModel, split: Split) -> Scores:
-    """Return exact AUC and logloss on a split. Raises `DataError` for a split of one class, or of other fields."""
+def evaluate(model: CTRModel, split: Split, precision: str = "fp32") -> Scores:
+    """Return exact AUC and logloss on a split. precision: of matrix products, as in `Protocol`.
+
+    Raises `DataError` for a split of one class, or of other fields.
+    """
     if not hasattr(split, "labels"):
         raise DataError(f"evaluate takes a split, such as data.test, not a {type(split).__name__}.")
     check_both_classes(split.labels)
     columns, largest = model.schema.num_columns, model.schema.table_rows - 1
     if split.ids.shape[1] != columns or (isinstance(split, Split) and int(split.ids.max()) > largest):
         raise DataError("The split has other fields or tokens than the model was built for.")
-    return _score(model, split).read()
+    return _score(model, split, precision).read()
 
 
-def _score(model: CTRModel, split: Split) -> _DeviceScores:
-    logits = predict(model, split)
+def _score(model: CTRModel, split: Split, precision: str) -> _DeviceScores:
+    logits = predict(model, split, precision)
     labels = split.labels.to(logits.device)
     return _DeviceScores(torch.isfinite(logits).all(), device_auc(logits, labels), device_logloss(logits, labels))
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from ctrlib.data import DATASETS
 from ctrlib.errors import SettingError, unknown
+from ctrlib.layers.precision import PRECISIONS
 from ctrlib.typed import typed
 
 POSITIVE = (
@@ -35,7 +36,8 @@ class Protocol:
     network_regularizer: the same for all other parameters. max_gradient_norm: global norm, regulariser included.
     learning_rate_factor: multiplies the rate after an epoch whose validation AUC does not exceed the best by
     min_delta; patience: such epochs in a row that end training. The best epoch's weights are restored.
-    embedding_dim, min_count: the data settings that belong to the preset.
+    embedding_dim, min_count: the data settings that belong to the preset. precision: of matrix products, "fp32" or
+    "bf16"; see `ctrlib.layers.precision`.
     """
 
     preset: str = "qnn"
@@ -51,14 +53,17 @@ class Protocol:
     max_epochs: int = 100
     embedding_dim: int = 16
     min_count: int = 1
+    precision: str = "fp32"
 
     def __post_init__(self) -> None:
         for name, value in typed("the protocol", Protocol, vars(self)).items():
             object.__setattr__(self, name, value)
             if name in POSITIVE and value <= 0:
                 raise SettingError(f"Protocol setting {name} is {value}; it must be positive.")
-            if name != "preset" and value < 0:
+            if not isinstance(value, str) and value < 0:
                 raise SettingError(f"Protocol setting {name} is {value}; it cannot be negative.")
+        if self.precision not in PRECISIONS:
+            raise unknown("precision", self.precision, PRECISIONS)
 
     @classmethod
     def named(cls, preset: str, dataset: str | None = None, **changes: Any) -> Protocol:
