@@ -273,9 +273,8 @@ if len(measured):
 # QNN-alpha's layer is the released one.
 #
 # What is not equal. We evaluate in larger batches than the others, who use the training batch. The plain loop computes
-# no logloss. FuxiCTR's loader runs as the library sets it, with a worker process of its own. For QNN-alpha alone, which
-# was measured first, the plain loop looked the embeddings up once for each pass, and the time that FuxiCTR takes to save
-# its weights counts as training.
+# no logloss. FuxiCTR's loader runs as the library sets it, with a worker process of its own. The last columns are our
+# times with matrix products in bfloat16; {ref}`below <sec-precision>` we ask whether such a run scores the same.
 
 # %% tags=["hide-input"]
 peers = tables.peers()
