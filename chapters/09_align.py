@@ -547,8 +547,8 @@ Markdown("\n\n".join(said(name) for name in shown))
 # **What an ablation is compared with.** Each starts from the student that fits it: *no parallel* and *no MLPs* have a first stage of their own, so
 # they lose or win over both stages.
 #
-# *No distillation* also loses the teacher's table and the epochs of stage I. *No parallel* has about half
-# the parameters.
+# *No distillation* also loses the teacher's table and the epochs of stage I. *No parallel* also loses the partner's parameters;
+# the table has both counts.
 #
 # **How sure are we.** The intervals are over seeds on one split. A seed fixes the teacher too: where teachers differ much, so does all that starts from
 # them. Cells that start from fresh values do not share that luck.

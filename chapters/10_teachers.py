@@ -257,7 +257,7 @@ for name in shown:
         display(views.table(gained[name], PASSED_COLUMNS, caption))
 
 # %% [markdown]
-# The paper's Table 5 on its three data sets, one run each, with our means in the same form below. Compare the differences, not
+# The paper's Table 5 on its three data sets, one figure each, with our means in the same form below. Compare the differences, not
 # the levels: the data are others.
 
 
@@ -319,7 +319,7 @@ Markdown(
         f"{row.auc_gain:+.2f} ({row.teacher}, {row.data.removesuffix(' (paper)')})"
         for row in smallest.itertuples()
     )
-    + " points, one run each."
+    + " points; how many runs stand behind a figure is not told."
 )
 
 # %% [markdown]
@@ -328,11 +328,11 @@ Markdown(
 # A student that beats its teacher is not yet the work of teaching. DS-MLP has two MLPs, two embedding tables and three stages of
 # training. Three networks without a teacher stand in between:
 #
-# - **one plain MLP**, as wide as the main stream, with one table, tuned by a search of its own;
+# - **one plain MLP**, as wide as the main stream, with one table, at settings of its own;
 # - **two plain MLPs**, the streams of DS-MLP from fresh values, averaged and trained on the click loss of the average alone;
 # - **DS-MLP without teacher**, the same with the branch losses of Eq. 9 and the aligned hidden states.
 #
-# The last two run at DS-MLP's settings. They had no search of their own, which favours DS-MLP.
+# The last two run at DS-MLP's settings and were not tuned for themselves, which favours DS-MLP.
 
 # %% tags=["hide-input"]
 BESIDE = {label: NETWORKS[label] for label in ("MLP", "two-plain-mlps", "no-distillation")}
@@ -388,8 +388,9 @@ if not close:
 # %% [markdown]
 # ## One embedding table or two?
 #
-# The parallel stream reads a table of its own. Section 3.2.3 expects more capacity from it, and it doubles by far the largest part of
-# the model. Table 1 of the paper compares methods by whether a single table suffices. Here all streams read one table.
+# The parallel stream reads a table of its own. Section 3.2.3 expects more capacity from it. Where the vocabulary is large, as in the
+# paper's data, that nearly doubles the model; on ours the table is the smaller part. Table 1 of the paper compares methods by whether a
+# single table suffices. Here all streams read one table.
 
 # %% tags=["hide-input"]
 TABLES = {NAME: "two tables", "one-table": "one table"}
@@ -488,7 +489,7 @@ for name in shown:
 
 # %% [markdown]
 # One number for each seed: the rank correlation between the teachers' AUC and that of their students, over all teachers with that
-# seed. Chance gives 0 on average. The same for the five teachers of the paper's Table 5, with one run each.
+# seed. Chance gives 0 on average. The same for the five teachers of the paper's Table 5, with one figure each.
 
 # %% tags=["hide-input"]
 RANK_COLUMNS = {

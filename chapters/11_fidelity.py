@@ -349,6 +349,9 @@ columns |= {"logit_mse recorded": ("logit MSE recorded", ".4f")}
 views.table(made, columns, "Errors against the truth, made in this build.")
 
 # %% [markdown]
+# Another processor rounds otherwise. Up to distillation that hardly shows. The norm of Eq. 8 divides by the spread of units that are all
+# but silent ({doc}`/chapters/09_align`), and rounding grows with it. So after alignment the figures of now can differ from the record.
+#
 # ## Eq. 12 on trained networks
 #
 # The paper measures how much two inputs interact by the mean absolute mixed second derivative,
@@ -641,7 +644,8 @@ def of_likeness(name):
 
 def of_own_teacher(name):
     """How much nearer two kinds of network are to the teacher of their seed than to others, in words."""
-    found = shared[name].groupby("label")["likeness"].mean()
+    both = views.common_seeds(runs[name], [end for who in LIKE for end in (who, f"{who}, other teachers")])
+    found = both.groupby("label")["likeness"].mean()
     near = {who: found.get(who, math.nan) - found.get(f"{who}, other teachers", math.nan) for who in LIKE}
     if any(map(math.isnan, near.values())):
         return ""

@@ -289,12 +289,12 @@ def share(name, label, kind):
     return views.estimate(row[kind], low, high, digits, " %")
 
 
-def two(name, kind, first, second):
-    """A count of two models, in words; nothing where one is not counted."""
-    counts = {label: share(name, label, kind) for label in (first, second)}
-    if None in counts.values():
+def counts(name, kind, *labels):
+    """A count of several models, in words; nothing where one is not counted."""
+    found = {label: share(name, label, kind) for label in labels}
+    if None in found.values():
         return ""
-    told = " and ".join(f"{TITLES[label]} {count}" for label, count in counts.items())
+    told = "; ".join(f"{TITLES[label]} {count}" for label, count in found.items())
     return told[0].upper() + told[1:]
 
 
@@ -308,20 +308,20 @@ def said(name):
                 "Does DS-MLP mend more than networks that never saw the teacher?",
                 found,
                 "ds-mlp-mends-more-than-plain",
-                told=two(name, "mended", "DS-MLP", "two plain MLPs"),
+                told=counts(name, "mended", "DS-MLP", "two plain MLPs", "no distillation"),
             ),
             views.answer("Does DS-MLP mend more than its student?", found, "ds-mlp-mends-errors"),
             views.answer(
                 "Does the student keep its teacher's confident errors more than others do?",
                 found,
                 "student-inherits-errors",
-                told=two(name, "kept", "student", "MLP"),
+                told=counts(name, "kept", "student", "MLP", "two plain MLPs"),
             ),
             views.answer(
                 "Is the student on its teacher's wrong side of one half more than others are?",
                 found,
                 "student-inherits-wrong-side",
-                told=two(name, "wrong", "student", "MLP"),
+                told=counts(name, "wrong", "student", "MLP", "two plain MLPs"),
             ),
             views.answer(
                 "Does DS-MLP keep fewer of its teacher's confident errors than its student?",
@@ -330,10 +330,10 @@ def said(name):
             ),
             views.answer("Does the parallel stream mend more than the main one?", found, "parallel-corrects"),
             views.answer(
-                "Does DS-MLP make fewer confident errors in all?",
+                "Does DS-MLP make fewer confident errors in all than its teacher and than two plain MLPs?",
                 found,
                 "fewer-confident-errors",
-                told=two(name, "confident", "teacher", "DS-MLP"),
+                told=counts(name, "confident", "DS-MLP", "teacher", "two plain MLPs"),
             ),
         ],
     )
