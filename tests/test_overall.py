@@ -81,6 +81,17 @@ def test_groups_can_overlap_and_few_seeds_tell_nothing_apart() -> None:
     assert len(overall.groups(few)) == 1 and not overall.told_apart(few)["apart"].any()
 
 
+def test_the_better_of_a_pair_is_the_better_over_common_seeds() -> None:
+    rng = np.random.default_rng(1)
+    luck = np.array([0.0] * 5 + [0.1] * 5)  # of seeds: those that b lacks are lucky ones
+    runs = frame({"a": list(0.7 + luck + 1e-3 * rng.standard_normal(10))})
+    runs = pd.concat([runs, frame({"b": list(0.72 + 1e-3 * rng.standard_normal(5))})])
+    assert overall.ranked(runs) == ["a", "b"]
+    (row,) = overall.told_apart(runs).itertuples()
+    assert (row.left, row.right, row.apart, row.seeds) == ("b", "a", True, 5) and row.difference > 0
+    assert overall.groups(runs) == [("a", "a"), ("b", "b")]
+
+
 def test_logloss_is_ranked_from_below() -> None:
     runs = frame({"a": [0.1, 0.2], "b": [0.3, 0.4]}).rename(columns={"test_auc": "test_logloss"})
     assert overall.ranked(runs, "test_logloss") == ["a", "b"]

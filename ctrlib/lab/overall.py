@@ -121,17 +121,19 @@ def results_of(runs: pd.DataFrame) -> pd.DataFrame:
 def told_apart(runs: pd.DataFrame, metric: str = "test_auc") -> pd.DataFrame:
     """Return for each pair of systems whether they can be told apart, paired by seed and adjusted over all pairs.
 
-    Columns: left (the better mean), right, difference, seeds, p_holm, apart. With fewer than four common seeds there is
-    no test, and no pair is told apart.
+    Columns: left (the better one over the seeds that both have), right, difference, seeds, p_holm, apart. With fewer
+    than four common seeds there is no test, and no pair is told apart.
     """
     values = by_seed(runs, metric).T
     pairs = list(itertools.combinations(ranked(runs, metric), 2))
-    found = [paired(values[left], values[right]) for left, right in pairs]
-    rows = [
-        {"left": left, "right": right, "difference": one.value, "seeds": one.n}
-        | {"p_holm": p, "apart": p is not None and p < ALPHA}
-        for (left, right), one, p in zip(pairs, found, holm([one.p for one in found]), strict=True)
-    ]
+    found = [paired(values[first], values[second]) for first, second in pairs]
+    rows = []
+    for pair, one, p in zip(pairs, found, holm([one.p for one in found]), strict=True):
+        # Means over all seeds of each, which make the ranking, can be the other way round.
+        swapped = one.value * (-1 if metric.endswith("logloss") else 1) < 0
+        left, right = reversed(pair) if swapped else pair
+        row = {"left": left, "right": right, "difference": -one.value if swapped else one.value, "seeds": one.n}
+        rows.append(row | {"p_holm": p, "apart": p is not None and p < ALPHA})
     return pd.DataFrame(rows, columns=["left", "right", "difference", "seeds", "p_holm", "apart"])
 
 
@@ -149,7 +151,8 @@ def groups(runs: pd.DataFrame, metric: str = "test_auc") -> list[tuple[str, str]
     order = ranked(runs, metric)
     place = {name: k for k, name in enumerate(order)}
     table = told_apart(runs, metric).query("apart")
-    apart = {(place[str(left)], place[str(right)]) for left, right in zip(table["left"], table["right"], strict=True)}
+    pairs = zip(table["left"].map(place), table["right"].map(place), strict=True)
+    apart = {(min(pair), max(pair)) for pair in pairs}
     found: list[tuple[int, int]] = []
     for first in range(len(order)):
         last = first
