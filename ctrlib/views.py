@@ -229,6 +229,8 @@ def _percent(cells: pd.DataFrame) -> pd.DataFrame:
 def comparison(rows: pd.DataFrame, caption: str, extra: Columns | None = None) -> Table:
     """Return the table of `against`, with `extra` columns behind its own."""
     note = "AUC: mean ± half a 95 % interval; differences are paired by seed, in brackets 95 % intervals."
+    if rows["seeds"].nunique() > 1:
+        note += " Where two rows have other seeds, their difference is not that of the means shown."
     idle = [name for name in ("failed", "p_holm") if name in rows and not rows[name].fillna(0).any()]
     return table(rows.drop(columns=idle), AGAINST_COLUMNS | dict(extra or {}), f"{caption} {note}")
 
@@ -421,6 +423,8 @@ def effect(row: pd.Series[Any], name: str) -> str:
 def in_units(claim: Claim, value: float, low: float = math.nan, high: float = math.nan) -> str:
     """Return an effect on a claim's metric with its interval and its unit, such as "+0.61 points of AUC"."""
     scale, decimals, unit = (100, 0, " %") if claim.kind == "share" else _unit(claim)
+    if not math.isfinite(low + high) and 5e-7 <= abs(scale * value) < 0.5 * 10**-decimals:
+        decimals = 6  # as the paper prints loglosses where clicks are rare
     digits = f"{'' if claim.kind in ('level', 'share') else '+'},.{decimals}f"
     return estimate(scale * value, scale * low, scale * high, digits, unit)
 

@@ -107,6 +107,9 @@ def test_intervals_stand_behind_their_values() -> None:
     half = rows.loc[1, "test_auc_half"]
     assert f"82.50 <small>± {half:.2f}</small>" in text and "+1.00 <small>[+1.00, +1.00]</small>" in text
     assert "low" not in text and "test_auc_half" not in text, "the parts have no columns of their own"
+    assert "not that of the means" not in text, "both have the same seeds"
+    uneven = views.comparison(rows.assign(seeds=[5, 3]), "caption").html
+    assert "other seeds, their difference is not that of the means shown" in uneven
     both = views.table(rows, {"difference": ("difference", ".1f"), "low": ("low", ".1f")}, "caption").html
     assert "1.0</td>" in both and "<small>" not in both, "unless they are asked for"
 
@@ -119,6 +122,9 @@ def test_verdicts_are_told_in_units(monkeypatch: pytest.MonkeyPatch) -> None:
     text = views.verdict_table(found, "d").html
     assert "+1.00 points of AUC [+1.00, +1.00]" in text and "-0.0100 nats" in text
     assert "not measured" in text and "in the paper" not in text, "where the paper prints none"
+    loss = next(claim for claim in claims if claim.id == "loss")
+    assert views.in_units(loss, -1.2e-5) == "-0.000012 nats", "not a zero"
+    assert views.in_units(loss, 0.0) == "+0.0000 nats"
     both = views.test_table({"d": found, "other": found}).html
     assert both.count("<details>") == 1 and both.count("<tr>") == 1 + len(claims), "a row for each claim"
     assert "d: test_auc: B - A; other: test_auc: B - A" in both

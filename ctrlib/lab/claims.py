@@ -60,6 +60,7 @@ class Claim:
     factor: float = 1.0
     reference: Pair | None = None  # for loss-ratio
     substitute: dict[str, str] = field(default_factory=dict)
+    pairs_on: dict[str, tuple[Pair, ...]] = field(default_factory=dict)  # data set -> its pairs, in place of `pairs`
     published: str = ""
     remark: str = ""
 
@@ -68,7 +69,7 @@ class Claim:
             raise unknown(f"kind of claim '{self.id}':", self.kind, KINDS)
         if self.direction not in DIRECTIONS:
             raise unknown(f"direction of claim '{self.id}':", self.direction, DIRECTIONS)
-        if not self.pairs or any(len(pair) != 2 for pair in self.pairs):
+        if any(not pairs or any(len(pair) != 2 for pair in pairs) for pairs in (self.pairs, *self.pairs_on.values())):
             raise SettingError(f"Claim '{self.id}' needs pairs of two labels each.")
         if any((right == "") != (self.kind == "level") for _, right in self.pairs):
             raise SettingError(f"Claim '{self.id}': a level needs cells, other kinds need pairs.")
@@ -84,6 +85,10 @@ class Claim:
     def tolerance(self) -> float:
         """The equivalence margin in the metric's units."""
         return tables.margin_of(self.metric) if self.margin is None else self.margin
+
+    def on(self, dataset: str) -> Claim:
+        """Return the claim as the paper makes it on one data set, by its name there, after `pairs_on`."""
+        return replace(self, pairs=self.pairs_on.get(dataset, self.pairs), pairs_on={})
 
     def ours(self) -> Claim:
         """Return the claim with the labels of our runs, after `substitute`."""
@@ -164,6 +169,8 @@ def _claim(entry: dict[str, Any]) -> Claim:
     if strange := [key for key in values if key not in known]:
         raise unknown(f"key in claim '{name}':", strange[0], [*known, "over", "skip", "left", "right", "cells"])
     values["pairs"] = tuple(tuple(pair) for pair in values.get("pairs", ()))
+    if "pairs_on" in values:
+        values["pairs_on"] = {name: tuple(map(tuple, pairs)) for name, pairs in values["pairs_on"].items()}
     values["datasets"] = tuple(values.get("datasets", ()))
     values["reference"] = tuple(values["reference"]) if "reference" in values else None
     try:
@@ -199,7 +206,7 @@ def evaluate_claims(
         raise unknown("experiment with claims", experiment, known)
     if not frame.empty:
         frame = frame[frame["dataset"] == dataset]
-    return pd.DataFrame([_row(claim, frame, dataset) for claim in asked])
+    return pd.DataFrame([_row(claim.on(dataset), frame, dataset) for claim in asked])
 
 
 def _row(claim: Claim, frame: pd.DataFrame, dataset: str) -> dict[str, Any]:
@@ -364,7 +371,9 @@ def printed_effects(claim: Claim) -> dict[str, float]:
     if math.isfinite(first := paper_effect(claim)):
         return {"Criteo": first}
     values = published.printed(claim.paper, int(named[1]), claim.metric)
-    if any(label not in values.index for label in claim.labels()):
-        return {}
-    whole = values.loc[claim.labels()].dropna(axis=1)
-    return {str(name): float(_judge(claim, whole[[name]])["effect"]) for name in whole}
+    effects = {}
+    for name in map(str, values):
+        there = claim.on(name)
+        if values[name].reindex(there.labels()).notna().all():
+            effects[name] = float(_judge(there, values[[name]])["effect"])
+    return effects
