@@ -239,6 +239,9 @@ SHOWN = {NAME: "QNN-alpha", **{label: label.replace("-", " ") for label in ABLAT
 SHOWN |= {"hadamard": "Hadamard (one row)", "no-se": "no SE loss"}
 ablations = {name: views.against(runs[name], NAME, SHOWN) for name in shown}
 for name in shown:
+    if ablations[name]["difference"].isna().all():
+        display(Markdown(f"On {name} no ablation is recorded yet."))
+        continue
     caption = f"Ablations on {name}, with 95 % intervals over seeds."
     views.show(views.against_figure(ablations[name], NAME, name), caption, "every-part-helps")
     display(views.comparison(ablations[name], f"Ablations on {name}."))

@@ -243,9 +243,7 @@ for name in shown:
     caption = "Right of the dashed line: better than the plain network of the same name. QNN-alpha is compared with DNN."
     views.show(views.against_figure(compared[name], "the plain network", name), caption, "plugging-in-helps")
     display(
-        views.table(
-            compared[name], views.AGAINST_COLUMNS, f"Table 5 on {name}. Tests are adjusted within a block."
-        )
+        views.comparison(compared[name], f"Table 5's networks on {name}. Tests are adjusted within a block.")
     )
 
 # %% [markdown]
