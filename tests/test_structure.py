@@ -30,7 +30,7 @@ ORDER = [
     ["freshness", "publish"],
     ["book", "bench"],
     ["ledger", "gallery", "rerun"],
-    ["gallery_page", "ledger_page"],
+    ["gallery_page", "ledger_page", "package_page"],
     ["cli"],
 ]
 RANK = {room: rank for rank, rooms in enumerate(ORDER) for room in rooms}
