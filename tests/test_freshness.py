@@ -334,7 +334,7 @@ def test_records_as_csv(folder: Path, tmp_path: Path) -> None:
     put(folder, record(experiment="teachers", label="GDCN"))
     put(folder, record(experiment="teachers", label="search:GDCN"))
     files = write_csv(tmp_path / "out")
-    assert [path.stem for path in files] == exported() and "speed" not in exported()
+    assert [path.stem for path in files] == exported() and "boundaries" not in exported()
     table = pd.read_csv(tmp_path / "out" / "activation.csv")
     assert table.loc[0, "test_auc (fraction)"] == pytest.approx(0.81)
     assert json.loads(table.loc[0, "settings.hidden_units"]) == [8, 8]
