@@ -43,18 +43,15 @@ from IPython.display import Markdown, display
 from ctrlib import views
 from ctrlib.bench import tables
 from ctrlib.bench.floors import copy_rate, matrix_rate, seconds_each, work_of_step
-from ctrlib.bench.ours import protocol
-from ctrlib.bench.systems import SYSTEMS
 from ctrlib.data import synthetic_dataset
 from ctrlib.errors import unknown
 from ctrlib.figures import curves, figure_table, intervals, logarithmic, scatter, stacked
 from ctrlib.footer import footer
-from ctrlib.lab import Grid, run_grid
-from ctrlib.lab.experiments import experiment_runs
-from ctrlib.lab.headline import NAME, headline
+from ctrlib.lab import load_records, run_grid
+from ctrlib.lab.precision import both_precisions, equality, precision_grid
 from ctrlib.lab.runner import environment
 from ctrlib.lab.stats import MARGIN
-from ctrlib.lab.tables import paired_table, papers_table
+from ctrlib.lab.tables import papers_table
 from ctrlib.models import build_model
 from ctrlib.train import Protocol
 from ctrlib.train.fit import Trainer
@@ -63,31 +60,14 @@ REPEATS = {"smoke": 3, "quick": 15, "paper": 11}
 DATA = "frappe_x1-rebuilt"
 if profile not in REPEATS:
     raise unknown("profile", profile, REPEATS)
-
-
-def full_grid(data, seeds=range(1, 11)):
-    """The systems whose speed is measured, trained to their end with matrix products in fp32 and in bf16.
-
-    QNN-alpha's runs in fp32 are those of its own chapter.
-    """
-    grid = Grid("speed")
-    for name, system in SYSTEMS.items():
-        whole, settings = protocol(system).replace(max_epochs=100), system.settings
-        if name == NAME:
-            whole, settings = headline(data).protocol, headline(data).settings
-        else:
-            grid.add(data, {name: (system.model, settings)}, whole, seeds)
-        grid.add(data, {f"{name}.bf16": (system.model, settings)}, whole.replace(precision="bf16"), seeds)
-    return grid
-
-
 if profile == "paper":
     from ctrlib.bench.epochs import GROUPS, measure_epochs
     from ctrlib.bench.ladder import measure_ladder
     from ctrlib.bench.peers import measure_peers
     from ctrlib.bench.steps import measure_steps
+    from ctrlib.bench.systems import SYSTEMS
 
-    run_grid(full_grid(DATA), device=device)
+    run_grid(precision_grid(DATA), device=device)
     measure_steps([], REPEATS[profile], None, device)
     library = Path(peer_python) if peer_python else None
     measure_peers(list(SYSTEMS), DATA, 5, None, library, device)
@@ -324,22 +304,18 @@ else:
 # `Protocol(precision="bf16")` uses them for matrix products: the factors are rounded, the sums are not. Weights,
 # optimiser, batch statistics, logits and loss stay in fp32.
 #
-# Does a network that is trained so score the same? We train the systems of this page to their end in both precisions,
-# with paired seeds. Rounding sends every run down a path of its own, so the runs of a pair differ. What counts is whether
-# the interval of their mean difference stays within the margin that this book calls equal.
+# Does a network that is trained so score the same? Runs of other chapters are made again in bfloat16, with the same seeds:
+# QNN-alpha's headline, and two rows of the overall table. Rounding sends every run down a path of its own, so the runs of a
+# pair differ. What counts is whether the interval of their mean difference stays within the margin that this book calls equal.
 
 # %% tags=["hide-input"]
-trained = experiment_runs("speed", DATA)
-pairs = {name: (f"{name}.bf16", name) for name in SYSTEMS}
+trained = both_precisions(DATA)
 equal = set()
-if len(trained):
-    precision = paired_table(trained, pairs).reset_index(names="system")
-    precision = precision[precision["seeds"] > 0]
-    inside = (precision["low"] >= -MARGIN) & (precision["high"] <= MARGIN)
-    equal = set(precision.loc[inside, "system"])
-    precision["shown equal"] = inside.map({True: "yes", False: "no"})
-    for column in ("left_mean", "right_mean", "difference", "low", "high"):
-        precision[column] *= 100
+if (trained["experiment"] == "speed").any():
+    pairs = equality(trained).reset_index(names="system")
+    equal = set(pairs.loc[pairs["equal"], "system"])
+    pairs["equal"] = pairs["equal"].map({True: "yes", False: "no"})
+    pairs[["left_mean", "right_mean", "difference", "low", "high"]] *= 100
     columns = {
         "system": ("system", ""),
         "left_mean": ("AUC % in bf16", ".2f"),
@@ -348,15 +324,15 @@ if len(trained):
         "low": ("from", "+.3f"),
         "high": ("to", "+.3f"),
         "seeds": ("seeds", ""),
-        "shown equal": ("shown equal", ""),
+        "equal": ("shown equal", ""),
     }
     caption = (
         f"Test AUC on {DATA}. Differences in points with 95 % intervals over paired seeds; equal means inside "
         f"{100 * MARGIN:g} points on either side."
     )
-    display(views.table(precision, columns, caption))
+    display(views.table(pairs, columns, caption))
 else:
-    display(Markdown("No system has been trained in both precisions yet."))
+    display(Markdown("No system has been trained in bfloat16 yet."))
 
 # %% [markdown]
 # ## What rows, heads, layers, fields and batch cost
@@ -634,7 +610,7 @@ figure_table(
 )
 
 # %% tags=["hide-input"]
-footer("speed")
+footer("speed", load_records("speed"))
 
 # %% [markdown]
 # **Next.** {doc}`/chapters/17_your_data` takes a table of your own.

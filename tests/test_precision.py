@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import torch
 from test_golden_runs import PROTOCOL, SYSTEMS, small_model
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 from ctrlib.data import CTRDataset
 from ctrlib.errors import SettingError
 from ctrlib.khatri_rao import MultiHeadKhatriRao
+from ctrlib.lab.precision import COMPARED, coarse_run, equality, exact_run, precision_grid
 from ctrlib.lab.run import Run
 from ctrlib.lab.runner import make_record
 from ctrlib.layers import Bilinear, FeedForward, LogitMap
@@ -113,6 +115,30 @@ def test_the_scores_of_a_run_are_in_its_precision(tiny: CTRDataset) -> None:
     result = fit(model, tiny, PROTOCOL.replace(max_epochs=3, precision="bf16"), seed=1)
     assert result.valid == evaluate(model, tiny.valid, "bf16") != evaluate(model, tiny.valid)
     assert result.valid.auc == result.epochs[result.best_epoch - 1].valid_auc
+
+
+def test_the_second_run_of_a_pair_differs_in_its_precision_alone() -> None:
+    for name in COMPARED:
+        exact = exact_run("frappe_x1-rebuilt", name, 3)
+        coarse = coarse_run(exact)
+        assert coarse.protocol == exact.protocol.replace(precision="bf16")
+        assert (coarse.model, coarse.settings, coarse.seed) == (exact.model, exact.settings, 3)
+        assert exact.label == name and exact.path != coarse.path
+    assert len(precision_grid("frappe_x1-rebuilt", [1, 2])) == 4 * len(COMPARED)
+    with pytest.raises(SettingError, match="DCNv2"):
+        exact_run("frappe_x1-rebuilt", "DCNv", 1)
+
+
+def test_equal_is_what_stays_within_the_margin() -> None:
+    def runs(label: str, values: list[float]) -> list[dict[str, object]]:
+        return [{"label": label, "seed": k, "test_auc": v, "status": "completed"} for k, v in enumerate(values)]
+
+    exact = [0.98, 0.981, 0.982, 0.983]
+    near, far = [v + d for v, d in zip(exact, (1e-4, -1e-4, 0, 1e-4), strict=True)], [v - 6e-4 for v in exact]
+    rows = runs("DNN", exact) + runs("DNN.bf16", near) + runs("DCNv2", exact) + runs("DCNv2.bf16", far)
+    found = equality(pd.DataFrame(rows))
+    assert found["equal"].to_dict() == {"DNN": True, "DCNv2": False}
+    assert found.loc["DCNv2", "difference"] == pytest.approx(-6e-4)
 
 
 def test_an_unknown_precision_is_refused() -> None:

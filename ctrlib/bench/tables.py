@@ -199,7 +199,6 @@ TARGETS = [
     Target("QNN-alpha: FuxiCTR's epoch over ours", "cpu", True, 3, ("peers", "QNN-alpha", "epoch")),
     Target("QNN-alpha: the same in bf16", "cpu", True, 6, ("peers", "QNN-alpha", "bf16_epoch"), coarse="QNN-alpha"),
     Target("T9: FuxiCTR's epoch over ours", "cpu", True, 5, ("peers", "T9", "epoch")),
-    Target("T9: the same in bf16", "cpu", True, 5, ("peers", "T9", "bf16_epoch"), coarse="T9"),
     *(
         Target(f"{name}: FuxiCTR's evaluation over ours", "cpu", True, 6, ("peers", name, "evaluate"))
         for name in (*_MLPS, "QNN-alpha", "T9")

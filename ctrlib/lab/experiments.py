@@ -44,7 +44,7 @@ EXPERIMENTS = {
     "scaling": Experiment("13_scaling", shares=("align", "distil", "teachers")),
     "overall": Experiment("14_overall", shares=("align", "distil", "teachers")),
     "noise-floor": Experiment("15_noise_floor"),
-    "speed": Experiment("16_speed", shares=(HEADLINE,)),
+    "speed": Experiment("16_speed"),
 }
 
 
