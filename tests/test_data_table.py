@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 
 from ctrlib.data import Field, load_table
+from ctrlib.data.encoder import Encoder
 from ctrlib.errors import DataError, SettingError
 
 FIELDS = [
@@ -182,6 +183,9 @@ def test_validation_split_without_rows() -> None:
     [
         ({"fields": []}, "at least one"),
         ({"fields": "user"}, "list"),
+        ({"fields": None}, "list"),
+        ({"fields": ["user", 3]}, "fields holds 3"),
+        ({"fields": 7}, "list"),
         ({"fields": ["user", "click"]}, "label 'click' is also named as a field"),
         ({"fields": ["user", "user"]}, "more than once"),
         ({"min_count": 0}, "min_count"),
@@ -202,6 +206,73 @@ def test_two_columns_of_one_name_are_refused_in_a_file_too(tmp_path: Path) -> No
     path.write_text("shop,hour,shop,click\n" + "a,1,b,0\nb,2,a,1\n" * 50)
     with pytest.raises(DataError, match="shop"):
         load_table(path, label="click", fields=["shop", "hour"])
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("a.csv", b"click;user\n1;a\n", "look separated by semicolons: save them with commas"),
+        ("a.csv", b"click\tuser\n1\ta\n", "look separated by tabs.*ending .tsv"),
+        ("a.xlsx", b"PK", r"CSV, TSV and Parquet files are read, and no \.xlsx"),
+        ("a.jsonl", b'{"click": 1}\n', r"no \.jsonl\. Read it with pandas"),
+    ],
+)
+def test_other_forms_of_a_table_are_told(tmp_path: Path, name: str, content: bytes, words: str) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(DataError, match=words):
+        load_table(tmp_path / name, label="click", fields=["user"])
+
+
+def test_the_index_of_a_parquet_file(tmp_path: Path) -> None:
+    pytest.importorskip("pyarrow")
+    frame = broken("click", 41, 2).astype({"click": int})
+    frame.iloc[20:].to_parquet(tmp_path / "filtered.parquet")
+    frame.set_index("user").to_parquet(tmp_path / "named.parquet")
+    frame.set_index(frame["user"].rename(None)).to_parquet(tmp_path / "names.parquet")
+    for name, row in (("filtered", 22), ("named", 42), ("names", 42)):
+        with pytest.raises(DataError, match=f"data row {row} has 2"):
+            load(tmp_path / f"{name}.parquet")
+    table().set_index("user").to_parquet(tmp_path / "good.parquet")
+    assert load(tmp_path / "good.parquet").fingerprint == load(table(), name="good").fingerprint  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    ("cells", "words"),
+    [
+        (pd.date_range("2024", periods=100), "data row 1 has Timestamp"),
+        (pd.Series(pd.date_range("2024", periods=100)).where(np.arange(100) > 2), "data row 1 has an empty cell"),
+        (pd.period_range("2024", periods=100), "data row 1 has Period"),
+        ([[1, 2]] * 100, r"data row 1 has \[1, 2\]"),
+    ],
+)
+def test_dates_and_lists_are_no_numbers(cells: object, words: str) -> None:
+    with pytest.raises(DataError, match=words):
+        load(table().assign(price=cells))
+
+
+def test_an_odd_index_does_not_hide_the_cell() -> None:
+    frame = table().set_index(pd.Index([f"row {n}" for n in range(100)])).assign(price=np.nan)
+    with pytest.raises(DataError, match="data row 1 has an empty cell"):
+        Encoder.fit(frame, [Field("price", kind="numeric", buckets="log2")])
+
+
+@pytest.mark.parametrize("rule", ["criteo", "decade", "log2"])
+def test_huge_numbers_have_tokens_of_their_own_side(rule: str, recwarn: pytest.WarningsRecorder) -> None:
+    values = [-1.7e308, -1e30, 5.0, 1e30, 1.7e308]
+    encoder = Encoder.fit(pd.DataFrame({"v": values}), [Field("v", kind="numeric", buckets=rule)])
+    ids = encoder.ids(pd.DataFrame({"v": values})).ravel().tolist()
+    assert ids[0] == ids[1] != ids[2] != ids[4] != ids[0] and not recwarn.list
+
+
+def test_a_sequence_says_how_many_tokens_are_kept() -> None:
+    with pytest.raises(SettingError, match="'tags': a sequence needs max_len"):
+        Field("tags", kind="sequence", splitter="|")
+
+
+def test_what_is_no_table() -> None:
+    for source in ({"click": [0, 1]}, None, 3):
+        with pytest.raises(SettingError, match="give the path of a file, or a pandas DataFrame"):
+            load(source)
 
 
 def test_a_damaged_archive_and_another_encoding_are_named(tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ from ctrlib.errors import SettingError, unknown
 Values = NDArray[np.float64]
 Tokens = NDArray[np.str_]
 RULES = ("quantile:N", "log2", "criteo", "decade")
+LARGEST = 2.0**62  # tokens are whole numbers of 64 bits, so larger values share the last one
 
 
 def check_rule(name: str, kind: str, rule: str | None) -> None:
@@ -29,8 +30,9 @@ def check_rule(name: str, kind: str, rule: str | None) -> None:
     if kind != "numeric":
         if rule is not None:
             raise SettingError(f"Field '{name}': only a numeric field takes buckets, and this one is {kind}.")
-    elif rule is None:
-        raise SettingError(f"Field '{name}': a numeric field needs buckets, one of: {', '.join(RULES)}.")
+    elif not isinstance(rule, str):
+        found = "" if rule is None else f", not {rule!r}"
+        raise SettingError(f"Field '{name}': a numeric field needs buckets, one of: {', '.join(RULES)}{found}.")
     elif rule.startswith("quantile:"):
         number = rule.removeprefix("quantile:")
         if not number.isdigit() or int(number) < 2:
@@ -67,8 +69,12 @@ def _log2(values: Values) -> Tokens:
 
 def _criteo(values: Values) -> Tokens:
     logarithm = np.floor(np.log(np.maximum(values, 1.0)) ** 2)
-    return np.where(values > 2, logarithm, np.trunc(values)).astype(np.int64).astype(str)
+    return _whole(np.where(values > 2, logarithm, np.trunc(values)))
 
 
 def _decade(values: Values) -> Tokens:
-    return (10 * np.floor(values / 10)).astype(np.int64).astype(str)
+    return _whole(10 * np.floor(values / 10))
+
+
+def _whole(values: Values) -> Tokens:
+    return np.clip(values, -LARGEST, LARGEST).astype(np.int64).astype(str)

@@ -40,9 +40,19 @@ def check_columns(frame: pd.DataFrame, names: Sequence[str], where: str) -> None
     shown = [str(column) for column in present]
     for name in names:
         if name not in present:
-            raise DataError(f"{where}: no column '{name}'.{nearest(name, shown)} Columns: {', '.join(shown)}.")
+            raise DataError(
+                f"{where}: no column '{name}'.{nearest(name, shown)} Columns: {', '.join(shown)}.{_separated(shown)}"
+            )
         if present.count(name) > 1:
             raise DataError(f"{where}: {present.count(name)} columns are called '{name}'. Rename all but one.")
+
+
+def _separated(columns: Sequence[str]) -> str:
+    """Say what a file with one column that looks like several is separated by."""
+    found = {";": "semicolons", "\t": "tabs", "|": "bars"}
+    if len(columns) != 1 or not (sign := next((sign for sign in found if sign in columns[0]), "")):
+        return ""
+    return f" The cells look separated by {found[sign]}: save them with commas, or with tabs under the ending .tsv."
 
 
 def read_labels(cells: pd.Series, where: str) -> NDArray[np.float32]:
@@ -88,19 +98,25 @@ def number_error(name: str, place: str, where: str) -> DataError:
 
 
 def to_numbers(cells: pd.Series) -> NDArray[np.float64]:
-    """Return the cells (N,) as float64, NaN for one that is no number."""
+    """Return the cells (N,) as float64, NaN for one that is no number.
+
+    A date is none: it would become nanoseconds or microseconds, as the column happens to be stored.
+    """
+    if cells.dtype.kind in "mM" or isinstance(cells.dtype, pd.PeriodDtype):
+        return np.full(len(cells), np.nan)
     numbers: NDArray[np.float64] = pd.to_numeric(cells, errors="coerce").to_numpy(dtype=np.float64, na_value=np.nan)
     return numbers
 
 
 def _place(cells: pd.Series, wrong: NDArray[np.intp]) -> str:
-    # The index counts the rows of the file.
-    return place_of(cells.iloc[wrong[0]], int(cells.index[wrong[0]]), wrong.size)
+    row = cells.index[wrong[0]]  # it counts the rows of the file from 0, unless a person's table has names there
+    return place_of(cells.iloc[wrong[0]], int(row if isinstance(row, int | np.integer) else wrong[0]), wrong.size)
 
 
 def place_of(cell: Any, row: int, count: int) -> str:
     """Say which row is the first wrong one, counted from 0 in the file, what it holds, and how many there are."""
     cell = cell.item() if isinstance(cell, np.generic) else cell  # inf, not np.float64(inf)
-    shown = "an empty cell" if pd.isna(cell) or cell == "" else repr(cell)
+    empty = pd.api.types.is_scalar(cell) and (pd.isna(cell) or cell == "")
+    shown = "an empty cell" if empty else repr(cell)
     rows = "1 such row" if count == 1 else f"{count} such rows"
     return f"data row {row + 1} has {shown} ({rows})"

@@ -100,7 +100,7 @@ def text_column(cells: pd.Series) -> Column:
     except TypeError as error:
         raise DataError(
             f"Field '{cells.name}' holds lists or other compound cells. Write a sequence as text, "
-            "its tokens separated by the field's splitter."
+            f"its tokens separated by the field's splitter, for example by table['{cells.name}'].str.join(' ')."
         ) from error
     # Missing cells have code -1, which is the last text.
     texts = [*("" if pd.isna(value) else str(_whole(value)) for value in distinct), ""]

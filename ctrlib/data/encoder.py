@@ -70,11 +70,19 @@ class Encoder:
             local, oov = local_ids(field, column, self._vocabularies[number])
             if len(table) >= ENOUGH and oov and oov == np.count_nonzero(local):
                 warnings.warn(
-                    f"Field '{field.name}' of the {where}: no value was seen in training. Is it written differently?",
+                    f"Field '{field.name}' ({where}): no value was seen in training. Is it written differently?",
                     stacklevel=2,
                 )
             parts.append(local + np.int32(self.schema.offsets[number]))
         return np.concatenate(parts, axis=1)
+
+    def unseen(self, ids: Ids) -> dict[str, int]:
+        """Return for each field how many of some ids (N, C) are out-of-vocabulary."""
+        last = [start + size - 1 for start, size in zip(self.schema.offsets, self.schema.vocab_sizes, strict=True)]
+        return {
+            field.name: int((ids[:, start:stop] == oov).sum())
+            for field, (start, stop), oov in zip(self.fields, self.schema.columns, last, strict=True)
+        }
 
     @cached_property
     def _vocabularies(self) -> list[dict[str, int]]:

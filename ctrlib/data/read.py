@@ -11,9 +11,11 @@ import pandas as pd
 
 from ctrlib.errors import DataError
 
+OTHERS = (".xlsx", ".xls", ".ods", ".json", ".jsonl", ".feather", ".arrow", ".orc", ".db", ".sqlite")
+
 
 def read_table(path: Path) -> pd.DataFrame:
-    """Read a table: `.parquet` and `.pq` as Parquet, `.tsv` separated by tabs, anything else by commas.
+    """Read a table: `.parquet` and `.pq` as Parquet, `.tsv` separated by tabs, others separated by commas.
 
     Only an empty cell of a CSV file is missing: the text "NA" is a token like any other.
     Raises DataError when the file is absent, empty or cannot be read.
@@ -21,6 +23,11 @@ def read_table(path: Path) -> pd.DataFrame:
     if not path.is_file():
         raise DataError(f"{path}: no such file.")
     suffixes = {suffix.lower() for suffix in path.suffixes}
+    if path.suffix.lower() in OTHERS:
+        raise DataError(
+            f"{path}: CSV, TSV and Parquet files are read, and no {path.suffix}. Read it with pandas and give the "
+            "table to load_table or CTRClassifier."
+        )
     if suffixes & {".parquet", ".pq"}:
         return _read_parquet(path)
     return read_text(path, "\t" if ".tsv" in suffixes else ",")
@@ -59,7 +66,9 @@ def _read_parquet(path: Path) -> pd.DataFrame:
     if not path.stat().st_size:
         raise DataError(f"{path} is empty.")
     try:
-        return pd.read_parquet(path)
+        table = pd.read_parquet(path)
+        # A named index was a column of the file; one without a name only counts rows.
+        return table.reset_index(drop=all(name is None for name in table.index.names))
     except ImportError as error:
         raise DataError(
             f"{path}: reading Parquet needs pyarrow. Install it with 'pip install pyarrow', or save the table as CSV."

@@ -8,7 +8,7 @@ Dimension letters: F fields, C id columns, V table rows.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from itertools import accumulate
 from typing import Any
@@ -25,7 +25,7 @@ class Field:
 
     kind      "categorical": one token a cell; "sequence": up to `max_len` tokens a cell;
               "numeric": a number that the rule `buckets` turns into a token.
-    max_len   id columns of the field; tokens after the first `max_len` are cut.
+    max_len   id columns of the field, at least 2 for a sequence; tokens after the first `max_len` are cut.
     splitter  what separates the tokens of a sequence.
     buckets   rule of a numeric field: "quantile:N", "log2", "criteo" or "decade" (see `ctrlib.data.buckets`).
     """
@@ -37,6 +37,8 @@ class Field:
     buckets: str | None = None
 
     def __post_init__(self) -> None:
+        if not isinstance(self.name, str):
+            raise SettingError(f"The name of a field is {self.name!r}; give the name of a column as text.")
         if self.kind not in KINDS:
             raise unknown("field kind", self.kind, KINDS)
         if not isinstance(self.max_len, int) or self.max_len < 1:
@@ -45,7 +47,29 @@ class Field:
             raise SettingError(f"Field '{self.name}': only a sequence may have max_len {self.max_len}.")
         if self.kind == "sequence" and not self.splitter:
             raise SettingError(f"Field '{self.name}': a sequence needs a splitter of at least one character.")
+        if self.kind == "sequence" and self.max_len == 1:
+            raise SettingError(
+                f"Field '{self.name}': a sequence needs max_len, how many tokens of a cell are kept, at least 2."
+            )
         check_rule(self.name, self.kind, self.buckets)
+
+
+def declared_fields(fields: Iterable[str | Field]) -> tuple[Field, ...]:
+    """Return the fields that a person names: a text is a categorical field.
+
+    Raises SettingError for no list, an empty one, one with something else in it, and a name given twice.
+    """
+    found = [] if isinstance(fields, str) or not isinstance(fields, Iterable) else list(fields)
+    if not found:
+        raise SettingError("fields must be a list of at least one column name or Field.")
+    for field in found:
+        if not isinstance(field, str | Field):
+            raise SettingError(f"fields holds {field!r}; give the names of columns as text, or Field objects.")
+    declared = tuple(Field(field) if isinstance(field, str) else field for field in found)
+    names = [field.name for field in declared]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise SettingError(f"Named more than once as a field: {', '.join(twice)}.")
+    return declared
 
 
 @dataclass(frozen=True)

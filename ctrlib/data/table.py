@@ -12,7 +12,7 @@ from ctrlib.data.dataset import SPLITS, CTRDataset
 from ctrlib.data.download import checksum_of
 from ctrlib.data.pipeline import Recipe, prepare
 from ctrlib.data.read import read_table
-from ctrlib.data.schema import Field
+from ctrlib.data.schema import Field, declared_fields
 from ctrlib.errors import DataError, SettingError
 
 Table = str | Path | pd.DataFrame
@@ -38,9 +38,11 @@ def load_table(
     rows    keep a random subset of so many training rows, and valid and test in proportion.
     name    goes into records; default: the name of the training file without its ending.
 
+    A CSV is read as text: only an empty cell is missing. The named index of a Parquet file is a column like the others.
+
     Raises DataError for a file, column or cell that cannot be used, SettingError for a wrong setting.
     """
-    tables = _named(train, valid, test)
+    tables = {split: _source(split, table) for split, table in _named(train, valid, test).items()}
     name = name or (_stem(train) if isinstance(train, str | Path) else "table")
     checksums = {} if any(isinstance(table, pd.DataFrame) for table in tables.values()) else _checksums(tables)
     where = {
@@ -73,15 +75,19 @@ def _named(train: Table, valid: Table | None, test: Table | None) -> dict[str, T
 
 
 def _fields(fields: Sequence[str | Field], label: str) -> tuple[Field, ...]:
-    declared = tuple(Field(field) if isinstance(field, str) else field for field in fields)
-    if isinstance(fields, str) or not declared:
-        raise SettingError("fields must be a list of at least one column name or Field.")
-    names = [field.name for field in declared]
-    if label in names:
+    declared = declared_fields(fields)
+    if label in [field.name for field in declared]:
         raise SettingError(f"The label '{label}' is also named as a field; a model would see the answer.")
-    if twice := sorted({field for field in names if names.count(field) > 1}):
-        raise SettingError(f"Named more than once as a field: {', '.join(twice)}.")
     return declared
+
+
+def _source(split: str, table: Table) -> Table:
+    if isinstance(table, pd.DataFrame):
+        return table
+    if isinstance(table, str | Path):
+        return Path(table).expanduser()
+    kind = f"{type(table).__module__.partition('.')[0]}.{type(table).__name__}"
+    raise SettingError(f"The table '{split}' is a {kind}; give the path of a file, or a pandas DataFrame.")
 
 
 def _checksums(tables: dict[str, Table]) -> dict[str, str]:
