@@ -12,6 +12,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -28,20 +29,23 @@ from sklearn.utils.validation import check_consistent_length, check_is_fitted, c
 import ctrlib.ds_mlp
 import ctrlib.eckd  # noqa: F401  both enter their models into the registry
 from ctrlib.data import CTRDataset, Field, Split
-from ctrlib.data.encoder import Encoder
+from ctrlib.data.checks import check_columns, read_numbers
+from ctrlib.data.encode import Ids
+from ctrlib.data.encoder import ENOUGH, Encoder
+from ctrlib.data.schema import declared_fields
 from ctrlib.errors import CtrlibError, DataError, DeviceError, InputError, RecordError, SettingError, unknown
 from ctrlib.layers import Dropout
 from ctrlib.models import MODELS, CTRModel, build_model
 from ctrlib.models.base import checked
 from ctrlib.train import FitResult, Protocol, fit, predict
-from ctrlib.train.fit import Epoch, checked_device
+from ctrlib.train.fit import Epoch, checked_device, out_of_memory_explained
 from ctrlib.train.metrics import Scores
 from ctrlib.train.weights import read_tensors, write_tensors
 
 FORMAT = 2  # of the files that `save` writes
 STEPS_AN_EPOCH = 50  # at least, where batch_size is left open
 SMALLEST_BATCH = 32
-CHANGEABLE = ("max_epochs", "learning_rate", "embedding_regularizer", "min_count")  # None leaves the preset's
+CHANGEABLE = ("max_epochs", "patience", "learning_rate", "embedding_regularizer", "min_count")  # None: the preset's
 
 
 class CTRClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn brings no types
@@ -50,8 +54,9 @@ class CTRClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sc
     model: a name in `ctrlib.MODELS`. settings: what differs from the model's defaults.
     fields: columns to learn from, names (categorical) or `Field` objects; None takes all columns: those of floats are
     numeric with the bucketing rule `buckets`, all others categorical.
-    preset: of `Protocol`, "qnn" or "bars". max_epochs, learning_rate, embedding_regularizer, min_count: as there; None
-    leaves the preset's. batch_size: None takes the preset's, but never so many that an epoch has fewer than 50 steps.
+    preset: of `Protocol`, "qnn" or "bars". max_epochs, patience, learning_rate, embedding_regularizer, min_count: as
+    there; None leaves the preset's. batch_size: None takes the preset's, but never so many that an epoch has fewer than
+    50 steps.
     validation_fraction: share of each class that is kept from training and chooses the epoch.
     device: "cpu" or "cuda". random_state: an int gives the same model each time on the same computer.
 
@@ -62,8 +67,9 @@ class CTRClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sc
     protocol_, epochs_ (of the last stage), best_epoch_, n_iter_, validation_scores_, which are optimistic, since these
     rows chose the epoch.
 
-    Values not met in training are out-of-vocabulary, and so is a missing cell of a categorical field. A numeric field
-    must hold finite numbers.
+    Values not met in training are out-of-vocabulary, and so is a missing cell of a categorical field;
+    `encoder_.unseen(encoder_.ids(X))` counts them. `fit` warns of a field whose values are mostly new in the validation
+    rows, as ids and times are. A numeric field must hold finite numbers. All rows weigh the same.
     """
 
     classes_: NDArray[Any]
@@ -79,6 +85,7 @@ class CTRClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sc
         buckets: str = "quantile:20",
         preset: str = "qnn",
         max_epochs: int | None = None,
+        patience: int | None = None,
         batch_size: int | None = None,
         learning_rate: float | None = None,
         embedding_regularizer: float | None = None,
@@ -93,6 +100,7 @@ class CTRClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sc
         self.buckets = buckets
         self.preset = preset
         self.max_epochs = max_epochs
+        self.patience = patience
         self.batch_size = batch_size
         self.learning_rate = learning_rate
         self.embedding_regularizer = embedding_regularizer
@@ -113,25 +121,42 @@ class CTRClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sc
     def fit(self, X: Any, y: Any) -> CTRClassifier:
         """Train on a table X (N, F), a DataFrame or an array, and labels y (N,) of two classes.
 
-        Raises `InputError` for rows that cannot be used and `SettingError` for a wrong setting.
+        Raises `InputError` for rows that cannot be used and `SettingError` for a wrong setting. A call that fails or
+        is interrupted leaves the classifier as it was.
         """
+        before = vars(self).copy()
+        try:
+            return self._fit(X, y)
+        except BaseException:
+            self.__dict__ = before
+            raise
+
+    def _fit(self, X: Any, y: Any) -> CTRClassifier:
         table = self._table(X, y, reset=True)
         labels = self._labels(y, len(table))
         seed = self._seed()
         train, valid = _split(labels, self.validation_fraction, seed, self.classes_)
         protocol = self._protocol(len(train))
+        settings = _settings(self.settings)
         fields = _fields(table, self.fields, self.buckets)
         try:
+            check_columns(table, [field.name for field in fields], "X")
+            for field in fields:  # all rows, so that an error counts those for validation too
+                if field.kind == "numeric":
+                    read_numbers(table[field.name], "X")
             self.encoder_ = Encoder.fit(table.iloc[train], fields, protocol.min_count)
-            ids = torch.from_numpy(self.encoder_.ids(table, "X"))
+            rows_ids = self.encoder_.ids(table, "X")
         except DataError as error:
             raise InputError(str(error)) from None
+        _warn_of_new_values(self.encoder_, rows_ids[train], rows_ids[valid])
+        ids = torch.from_numpy(rows_ids)
         known = torch.from_numpy(labels)
         parts = {name: Split(ids[rows], known[rows]) for name, rows in (("train", train), ("valid", valid))}
         # `fit` wants test rows, which it only scores. A classifier has none, so they are those of validation.
         data = CTRDataset("X", self.encoder_.schema, **parts, test=parts["valid"], fingerprint="", notes={})
         self.protocol_ = protocol
-        self.model_, result = train_in_stages(self.model, self.settings or {}, data, protocol, seed, self.device)
+        with out_of_memory_explained():
+            self.model_, result = train_in_stages(self.model, settings, data, protocol, seed, self.device)
         self.epochs_, self.best_epoch_, self.n_iter_ = result.epochs, result.best_epoch, len(result.epochs)
         self.validation_scores_ = result.valid
         return self
@@ -144,8 +169,10 @@ class CTRClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sc
             ids = torch.from_numpy(self.encoder_.ids(table, "X"))
         except DataError as error:
             raise InputError(str(error)) from None
-        logits: NDArray[np.float64] = predict(self.model_, Split(ids, torch.zeros(len(ids)))).double().cpu().numpy()
-        return logits
+        with out_of_memory_explained():
+            logits = predict(self.model_, Split(ids, torch.zeros(len(ids)))).double().cpu()
+        found: NDArray[np.float64] = logits.numpy()
+        return found
 
     def predict_proba(self, X: Any) -> NDArray[np.float64]:
         """Return the probabilities (N, 2) of the two classes, in the order of `classes_`."""
@@ -166,9 +193,10 @@ class CTRClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sc
         Raises `RecordError` when it cannot be written and `SettingError` for classes that JSON cannot hold.
         """
         check_is_fitted(self, "model_")
+        parameters = {name: _parameter(name, value) for name, value in self.get_params(deep=False).items()}
         about = {
             "format": FORMAT,
-            "parameters": {name: _plain(name, value) for name, value in self.get_params(deep=False).items()},
+            "parameters": parameters,
             "classes": _plain_classes(self.classes_),
             "n_features_in": self.n_features_in_,
             "feature_names_in": getattr(self, "feature_names_in_", np.array([])).tolist(),
@@ -180,6 +208,7 @@ class CTRClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sc
             "epochs": [dataclasses.asdict(epoch) for epoch in self.epochs_],
             "validation_scores": self.validation_scores_.to_dict(),
         }
+        about = _plain(about)
         write_tensors(Path(path), self.model_.state_dict(), {"classifier": about, "classifier_digest": _digest(about)})
 
     @classmethod
@@ -228,7 +257,10 @@ class CTRClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sc
     # ---- what comes in -----------------------------------------------------------------------------------
 
     def _table(self, X: Any, y: Any = "no_validation", *, reset: bool) -> pd.DataFrame:
-        """Return X as a table with named columns, after scikit-learn's checks of shape and names."""
+        """Return X as a table with named columns, after scikit-learn's checks of shape and names.
+
+        An array has the names that `fit` was given, or x0, x1, ... where there were none.
+        """
         if isinstance(X, pd.DataFrame):
             validate_data(self, X, y, reset=reset, skip_check_array=True)
             if X.empty:
@@ -245,7 +277,8 @@ class CTRClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sc
             cells = validate_data(
                 self, X, reset=reset, dtype=None, ensure_all_finite=numeric, ensure_min_samples=2 if reset else 1
             )
-            table = pd.DataFrame(cells, columns=[f"x{number}" for number in range(cells.shape[1])])
+            unnamed = [f"x{number}" for number in range(cells.shape[1])]
+            table = pd.DataFrame(cells, columns=list(getattr(self, "feature_names_in_", unnamed)))
         return table.infer_objects()
 
     def _labels(self, y: Any, rows: int) -> NDArray[np.float32]:
@@ -262,7 +295,8 @@ class CTRClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sc
                 f"{len(self.classes_)} classes. Map them to two, such as click and no click."
             )
         if len(self.classes_) < 2:
-            raise InputError(f"y holds one class, {self.classes_[0]!r}; a click model needs rows of two classes.")
+            only = self.classes_.tolist()[0]
+            raise InputError(f"y holds one class, {only!r}; a click model needs rows of two classes.")
         labels: NDArray[np.float32] = (y == self.classes_[1]).astype(np.float32)
         return labels
 
@@ -330,11 +364,11 @@ def _split(
     labels: NDArray[np.float32], fraction: float, seed: int, classes: NDArray[Any]
 ) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
     """Return the rows for training and for validation, each in order; every class has rows in both."""
-    if not 0.0 < fraction < 1.0:
+    if not isinstance(fraction, int | float | np.number) or not 0.0 < fraction < 1.0:
         raise SettingError(f"validation_fraction is {fraction!r}; give a share between 0 and 1, such as 0.1.")
     draw = np.random.RandomState(seed % 2**32)
     kept = []
-    for number, name in enumerate(classes):
+    for number, name in enumerate(classes.tolist()):
         rows = np.flatnonzero(labels == number)
         if len(rows) < 2:
             raise InputError(
@@ -349,13 +383,7 @@ def _split(
 def _fields(table: pd.DataFrame, declared: Sequence[str | Field] | None, buckets: str) -> list[Field]:
     """Return the fields as declared; else one for each column, numeric where it holds floats."""
     if declared is not None:
-        if isinstance(declared, str) or not len(declared):
-            raise SettingError("fields must be a list of at least one column name or Field.")
-        fields = [Field(field) if isinstance(field, str) else field for field in declared]
-        names = [field.name for field in fields]
-        if twice := sorted({name for name in names if names.count(name) > 1}):
-            raise SettingError(f"Named more than once as a field: {', '.join(twice)}.")
-        return fields
+        return list(declared_fields(declared))
     floats = {name for name in table.columns if pd.api.types.is_float_dtype(table[name].dtype)}
     return [
         Field(name, kind="numeric", buckets=buckets) if name in floats else Field(name)
@@ -363,16 +391,45 @@ def _fields(table: pd.DataFrame, declared: Sequence[str | Field] | None, buckets
     ]
 
 
+def _settings(settings: Any) -> dict[str, Any]:
+    """Return the model's settings; raises `SettingError` unless they are a dict or None."""
+    if settings is not None and not isinstance(settings, Mapping):
+        raise SettingError(f"settings is {settings!r}; give a dict such as {{'layers': 1}}.")
+    return dict(settings or {})
+
+
+def _warn_of_new_values(encoder: Encoder, train: Ids, valid: Ids) -> None:
+    """Warn of fields most of whose values are new among the rows for validation, ids (N, C), and not in training."""
+    rows, taught = len(valid), encoder.unseen(train)
+    for name, count in encoder.unseen(valid).items() if rows >= ENOUGH else ():
+        if count > rows / 2 and taught[name] < len(train) / 2:
+            warnings.warn(
+                f"Field '{name}': {count} values in {rows} rows for validation were not met in training, so the model "
+                "learns little from it. Leave out what names a single row. Make hour and weekday of a time. Declare an "
+                "amount as numeric: Field(name, kind='numeric', buckets='quantile:20').",
+                stacklevel=4,
+            )
+
+
 # ---- what goes into a file -------------------------------------------------------------------------------
 
 
-def _plain(name: str, value: Any) -> Any:
-    """Return a parameter as JSON can hold it."""
+def _plain(value: Any) -> Any:
+    """Return a value as JSON can hold it: numpy's numbers and arrays, inner ones too, as Python's."""
+    if isinstance(value, np.generic | np.ndarray):
+        return value.tolist()
+    if isinstance(value, Mapping):
+        return {name: _plain(one) for name, one in value.items()}
+    return list(map(_plain, value)) if isinstance(value, list | tuple) else value
+
+
+def _parameter(name: str, value: Any) -> Any:
+    """Return a parameter as `load` can give it back."""
     if name == "random_state" and not isinstance(value, int | np.integer | None):
         return None  # a generator: the next `fit` draws a seed of its own
     if name == "fields" and value is not None:
         return [one if isinstance(one, str) else dataclasses.asdict(one) for one in value]
-    return value.item() if isinstance(value, np.generic) else value
+    return value
 
 
 def _parameters(values: Mapping[str, Any]) -> dict[str, Any]:

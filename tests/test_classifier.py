@@ -25,7 +25,7 @@ from ctrlib import MODELS, CTRClassifier, Protocol, build_model, fit, load_table
 from ctrlib.classifier import train_in_stages
 from ctrlib.data import Field
 from ctrlib.data.encoder import Encoder
-from ctrlib.errors import DataError, InputError, RecordError, SettingError
+from ctrlib.errors import DataError, DeviceError, InputError, RecordError, SettingError
 
 SMALL = {"hidden_units": (8,), "dropout": 0.0}
 STREAMS = {**SMALL, "parallel_units": (8,), "teacher": "DNN", "teacher_settings": SMALL}
@@ -420,6 +420,91 @@ def test_one_odd_cell_does_not_make_a_column_unknown() -> None:
         assert np.array_equal(encoder.ids(pd.DataFrame({"hour": cells}))[1:], known[1:])
 
 
+def test_a_fit_that_fails_leaves_the_classifier_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
+    X, y = shop(100)
+    model = quick(max_epochs=1).fit(X, y)
+    before = model.predict_proba(X)
+    other = X.assign(shop=[f"s{row}" for row in range(100)])[["shop", "hour", "price", "member"]]
+    with pytest.raises(SettingError):
+        model.set_params(model="DNM").fit(other, y == "none")
+
+    def interrupted(*arguments: Any, **settings: Any) -> Any:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("ctrlib.classifier.fit", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        model.set_params(model="DNN").fit(other, y == "none")
+    assert np.array_equal(model.predict_proba(X), before) and model.classes_.tolist() == ["click", "none"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"fields": [0]}, "fields holds 0; give the names of columns as text"),
+        ({"fields": ["shop", None]}, "fields holds None"),
+        ({"fields": 3}, "at least one column name"),
+        ({"buckets": 10}, "a numeric field needs buckets, one of: .*, not 10"),
+        ({"validation_fraction": "0.1"}, "validation_fraction is '0.1'"),
+        ({"validation_fraction": None}, "validation_fraction is None"),
+        ({"settings": "layers=1"}, "settings is 'layers=1'; give a dict"),
+        ({"settings": [("layers", 1)]}, "give a dict"),
+        ({"patience": 0}, "patience is 0; it must be positive"),
+    ],
+)
+def test_settings_of_another_type_are_named(changes: dict[str, Any], words: str) -> None:
+    with pytest.raises(SettingError, match=words):
+        quick(**changes).fit(*shop(50))
+
+
+def test_patience_is_the_protocols() -> None:
+    assert quick(patience=7, max_epochs=1).fit(*shop(50)).protocol_.patience == 7
+
+
+def test_a_gap_is_counted_over_all_rows() -> None:
+    X, y = shop(100)
+    with pytest.raises(InputError, match=r"X: numeric field 'price' .* data row 1 has an empty cell \(100 such rows\)"):
+        quick().fit(X.assign(price=np.nan), y)
+    with pytest.raises(InputError, match=r"X: no column 'shops'\. Did you mean 'shop'"):
+        quick(fields=["shops"]).fit(X, y)
+
+
+def test_names_of_single_rows_are_told(recwarn: pytest.WarningsRecorder) -> None:
+    X, y = shop(200)
+    quick(max_epochs=1).fit(X, y)
+    quick(max_epochs=1).fit(X.assign(nothing=None)[["shop", "nothing"]].head(12), y.head(12))  # missing is not new
+    assert not [one for one in recwarn.list if "validation" in str(one.message)]
+    times = pd.date_range("2024", periods=200, freq="h")
+    with pytest.warns(UserWarning, match=r"Field 'time': 20 values in 20 rows for validation .*hour and weekday"):
+        model = quick(max_epochs=1).fit(X.assign(time=times), y)
+    unseen = model.encoder_.unseen(model.encoder_.ids(X.assign(time=times, shop=["north", "west"] * 100)))
+    assert unseen["shop"] == 100 and unseen["hour"] == 0 and unseen["time"] == 20
+
+
+def test_arrays_take_the_names_of_the_table_that_was_learnt_from() -> None:
+    X, y = shop(100)
+    model = quick(max_epochs=1).fit(X, y)
+    with pytest.warns(UserWarning, match="does not have valid feature names"):
+        assert np.array_equal(model.predict_proba(X.to_numpy()), model.predict_proba(X))
+    polars = pytest.importorskip("polars")
+    fields = ["hour", Field("price", kind="numeric", buckets="log2")]
+    named = polars.DataFrame({name: X[name].tolist() for name in X})
+    learnt = quick(fields=fields, max_epochs=1).fit(named, y)
+    assert np.array_equal(learnt.predict_proba(named), quick(fields=fields, max_epochs=1).fit(X, y).predict_proba(X))
+
+
+def test_numpy_settings_are_saved_as_plain_ones(tmp_path: Path) -> None:
+    X, y = shop(100)
+    model = quick(settings={"hidden_units": np.array([8, 4])}, max_epochs=np.int64(1)).fit(X, y)
+    model.save(tmp_path / "m")
+    again = CTRClassifier.load(tmp_path / "m")
+    assert again.get_params()["settings"] == {"hidden_units": [8, 4]} and again.get_params()["max_epochs"] == 1
+
+
+def test_too_little_memory_names_what_to_lower() -> None:
+    with pytest.raises(DeviceError, match="Out of memory: lower batch_size or embedding_dim"):
+        quick(settings={"embedding_dim": 10**11}).fit(*shop(50))
+
+
 def test_missing_labels_are_named() -> None:
     with pytest.raises(InputError, match="y lacks 1 labels of 4"):
         CTRClassifier("LR").fit(pd.DataFrame({"a": list("abab")}), np.array(["no", None, "yes", "no"], dtype=object))
@@ -432,5 +517,5 @@ def test_a_column_written_in_another_way_is_told(recwarn: pytest.WarningsRecorde
     tags = Encoder.fit(pd.DataFrame({"tags": ["a b", "b"] * 10}), [Field("tags", kind="sequence", max_len=2)])
     tags.ids(pd.DataFrame({"tags": [""] * 20}))  # lists without an entry have no value at all
     assert not recwarn.list
-    with pytest.warns(UserWarning, match="Field 'paid' of the rows: no value was seen in training"):
+    with pytest.warns(UserWarning, match=r"Field 'paid' \(rows\): no value was seen in training"):
         encoder.ids(pd.DataFrame({"paid": [1, 0] * 10}))
