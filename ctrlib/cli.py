@@ -11,14 +11,17 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from ctrlib.errors import CtrlibError, RecordError, SettingError, unknown
+import ctrlib
+from ctrlib.data import Field
+from ctrlib.errors import CtrlibError, RecordError, SettingError, advice, unknown
 
 PROFILES = ("smoke", "quick", "paper")
+FIELDS = "columns of the table to learn from; a name alone is categorical, price=quantile:20 or age=decade a number"
 STARTS = "weights to start from: those of the stage before for DS-MLP, those of every teacher for ECKD"
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run a command; return its exit status. Errors of ctrlib are printed in one line, without a traceback."""
+    """Run a command; return its exit status. Errors of ctrlib and of the disk are printed without a traceback."""
     options = parser().parse_args(arguments)
     command: Callable[[argparse.Namespace], int] = options.command
     try:
@@ -32,31 +35,37 @@ def main(arguments: list[str] | None = None) -> int:
     except BrokenPipeError:  # the reader of the output, such as head, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains when it flushes
         return 1
+    except OSError as error:
+        print(f"ctrlib: {error.filename or 'A file'}: {advice(error)}", file=sys.stderr)
+        return 1
 
 
 def parser() -> argparse.ArgumentParser:
     """Return the parser with all commands."""
     top = argparse.ArgumentParser(prog="ctrlib", description="Reproduce two papers on click-through-rate prediction.")
+    top.add_argument("--version", action="version", version=f"ctrlib {ctrlib.__version__}")
     commands = top.add_subparsers(required=True, metavar="COMMAND")
 
     data = commands.add_parser("data", help="list the data sets, or fetch and encode some")
-    data.add_argument("names", nargs="*", metavar="NAME")
+    data.add_argument("names", nargs="*", metavar="NAME", help="a data set of the list; without one, the list")
     data.set_defaults(command=run_data)
 
     fit = commands.add_parser("fit", help="train one model, on a data set or on a table of your own")
-    fit.add_argument("model", help="for example T9, MLP, CrossNetV2")
+    fit.add_argument("model", help="for example QNN-alpha, DNN or T9; a wrong name lists all")
     data_of = fit.add_mutually_exclusive_group()
-    data_of.add_argument("--dataset", default="ml-100k")
+    data_of.add_argument("--dataset", default="ml-100k", help="a name that ctrlib data lists (ml-100k)")
     data_of.add_argument("--table", type=Path, help="a CSV or Parquet file of your own, in place of --dataset")
-    fit.add_argument("--label", default="label", help="the table's column of 0 and 1")
-    fit.add_argument("--fields", help="comma-separated columns of the table, each taken as categorical")
-    fit.add_argument("--preset", default="qnn")
-    fit.add_argument("--seed", type=int, default=1)
-    fit.add_argument("--device", default="cpu")
-    fit.add_argument("--set", nargs="*", default=[], metavar="NAME=VALUE", help="model settings")
-    fit.add_argument("--start", type=Path, nargs="+", default=[], metavar="FILE", help=STARTS)
+    fit.add_argument("--label", help="the table's column of 0 and 1 (label)")
+    fit.add_argument("--fields", metavar="NAME,NAME", help=FIELDS)
+    fit.add_argument("--preset", default="qnn", help="of the protocol: qnn (the default) or bars")
+    fit.add_argument("--seed", type=int, default=1, help="of initial values, batches and dropout (1)")
+    fit.add_argument("--device", default="cpu", help="cpu (the default) or cuda")
+    several: dict[str, Any] = {"action": "extend", "default": []}  # an option that is given twice adds to the first
+    fit.add_argument("--set", nargs="*", metavar="NAME=VALUE", help="model settings, such as layers=2", **several)
+    fit.add_argument("--start", type=Path, nargs="+", metavar="FILE", help=STARTS, **several)
     fit.add_argument("--save", type=Path, metavar="FILE", help="leave the weights here; a run cut off goes on")
-    fit.add_argument("--protocol", nargs="*", default=[], metavar="NAME=VALUE", help="protocol settings")
+    protocol_help = "protocol settings, such as max_epochs=5"
+    fit.add_argument("--protocol", nargs="*", metavar="NAME=VALUE", help=protocol_help, **several)
     fit.set_defaults(command=run_fit)
 
     run = commands.add_parser("run", help="execute a chapter, write its run records and compare them with those stored")
@@ -130,9 +139,23 @@ def settings(pairs: list[str], *others: str) -> dict[str, Any]:
             raise SettingError(f"'{name}' is not set here; it is an argument or option of its own.")
         try:
             values[name] = ast.literal_eval(text)
-        except (ValueError, SyntaxError):
+        except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
             values[name] = text
     return values
+
+
+def table_fields(text: str) -> list[str | Field]:
+    """Return the fields for "shop,price=quantile:20": a name alone is categorical, one with a rule numeric.
+
+    Raises `SettingError` where a name is missing or a rule is unknown.
+    """
+    found: list[str | Field] = []
+    for part in text.split(","):
+        name, sign, rule = (word.strip() for word in part.partition("="))
+        if not name:
+            raise SettingError(f"--fields is '{text}'; it needs a name between two commas, such as shop,hour.")
+        found.append(Field(name, kind="numeric", buckets=rule) if sign else name)
+    return found
 
 
 def checked_profile(profile: str) -> str:
@@ -161,17 +184,23 @@ def run_fit(options: argparse.Namespace) -> int:
     """Train one model and print its epochs and scores."""
     from ctrlib import ds_mlp, eckd
     from ctrlib.data import load_dataset, load_table
-    from ctrlib.models import build_model
+    from ctrlib.models import MODELS, build_model
     from ctrlib.train import NUMERICS, Protocol, fit, read_weights, save_weights
-    from ctrlib.train.fit import out_of_memory_explained
+    from ctrlib.train.fit import checked_device, out_of_memory_explained
 
+    checked_device(options.device)  # before data are read
+    if not options.table and (options.fields or options.label):
+        raise SettingError("--fields and --label belong to --table, a file of your own; a data set brings its own.")
     name = "table" if options.table else options.dataset
+    chosen = settings(options.set, "name", "schema", "seed")
+    if options.model not in MODELS:
+        raise unknown("model", options.model, MODELS)
     protocol = Protocol.named(options.preset, name, **settings(options.protocol, "preset", "dataset"))
     if options.table:
         if not options.fields:
             raise SettingError("--table needs --fields, the comma-separated columns to use.")
-        fields = options.fields.split(",")
-        data = load_table(options.table, label=options.label, fields=fields, min_count=protocol.min_count)
+        fields, label = table_fields(options.fields), options.label or "label"
+        data = load_table(options.table, label=label, fields=fields, min_count=protocol.min_count)
     else:
         data = load_dataset(options.dataset, min_count=protocol.min_count)
     for split in ("valid", "test"):
@@ -186,7 +215,7 @@ def run_fit(options: argparse.Namespace) -> int:
         raise SettingError(f"{options.model} starts from one file; only {eckd.NAME} learns from several teachers.")
     elif origins and options.model == "DS-MLP":
         values |= ds_mlp.next_settings(origins[0])
-    values |= settings(options.set, "name", "schema", "seed")
+    values |= chosen
     with out_of_memory_explained():
         model = build_model(options.model, data.schema, seed=options.seed, **values)
     for origin in origins:
@@ -229,7 +258,9 @@ def run_experiment(options: argparse.Namespace) -> int:
     """Execute a chapter in a profile, and judge the new runs by the recorded ones."""
     from ctrlib.paths import root
     from ctrlib.rerun import OWN, rerun
+    from ctrlib.train.fit import checked_device
 
+    checked_device(options.device)  # before a notebook starts
     own = options.records
     if own == Path():
         own = root() / OWN

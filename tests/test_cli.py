@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import re
 from pathlib import Path
 
 import numpy as np
@@ -9,8 +11,8 @@ import pandas as pd
 import pytest
 import torch
 
-from ctrlib.cli import main, settings
-from ctrlib.data import load_table
+from ctrlib.cli import main, settings, table_fields
+from ctrlib.data import Field, load_table
 from ctrlib.errors import SettingError
 from ctrlib.models import build_model
 from ctrlib.train import load_model, start_from
@@ -82,7 +84,7 @@ def test_eckd_learns_from_all_files_given(clicks: Path, tmp_path: Path, capsys: 
         (["run", "1", "--dataset", "ml100k"], "Did you mean 'ml-100k'"),
         (["run", "1", "--profile", "quick", "--dataset", "ml-100k"], "leave --dataset out"),
         (["run", "2", "--dataset", "ml-100k"], "does not vary its data set"),
-        (["run", "speed", "--records"], "The chapter of speed leaves no run records"),
+        (["run", "boundaries", "--records"], "The chapter of boundaries leaves no run records"),
         (["book", "--profile", "papers"], "Did you mean 'paper'"),
         (["records", "verify"], "No completed record"),
         (["claims"], "No run of activation on ml-100k is recorded"),
@@ -95,6 +97,10 @@ def test_eckd_learns_from_all_files_given(clicks: Path, tmp_path: Path, capsys: 
         (["claims", "1", "--dataset", "ml100k"], "Did you mean 'ml-100k'"),
         (["records", "--experiment", "nope"], "Unknown experiment 'nope'"),
         (["records", "verify", "-3"], "must be at least 1"),
+        (["fit", "T9", "--device", "gpu"], "'gpu' is not a device"),
+        (["fit", "T9", "--fields", "user"], "--fields and --label belong to --table"),
+        (["fit", "T9", "--label", "click"], "--fields and --label belong to --table"),
+        (["run", "1", "--device", "gpu"], "'gpu' is not a device"),
         (["fit", "T9", "--set", "seed=3"], "'seed' is not set here"),
         (["fit", "T9", "--protocol", "preset=bars"], "'preset' is not set here"),
         (["fit", "T9", "--protocol", "max_epochs=ten"], "a whole number"),
@@ -110,6 +116,36 @@ def test_errors_are_one_line_and_status_1(
     assert error.startswith("ctrlib: ") and message in error and "Traceback" not in error
 
 
+def test_an_option_given_twice_adds_to_the_first(clicks: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["fit", "DNN", "--table", str(clicks), "--label", "clicked", "--fields", "shop, hour"]
+    words += ["--protocol", "max_epochs=1", "--protocol", "batch_size=50"]
+    assert main([*words, "--set", "hidden_units=(8,)", "embedding_dim=3"]) == 0
+    once = capsys.readouterr().out
+    assert main([*words, "--set", "hidden_units=(8,)", "--set", "embedding_dim=3"]) == 0
+    seconds = re.compile(r"\d+\.\d s")
+    assert seconds.sub("", capsys.readouterr().out) == seconds.sub("", once)
+
+
+def test_fields_with_a_rule_are_numbers() -> None:
+    price = Field("price", kind="numeric", buckets="quantile:20")
+    assert table_fields("shop, price = quantile:20,hour") == ["shop", price, "hour"]
+    with pytest.raises(SettingError, match="needs a name between two commas"):
+        table_fields("shop,,hour")
+    with pytest.raises(SettingError, match="Did you mean 'quantile:N'"):
+        table_fields("price=quantil")
+
+
+def test_a_folder_that_cannot_be_written_is_named(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def full(options: object) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device", "out/page.html")
+
+    monkeypatch.setattr("ctrlib.cli.run_doctor", full)
+    assert main(["doctor"]) == 1
+    assert capsys.readouterr().err == "ctrlib: out/page.html: No space left on device. Free some space.\n"
+
+
 def test_settings_are_read_as_python_values() -> None:
     assert settings(["layers=2", "dropout=0.2", "post_activation=relu", "batch_norm=True"]) == {
         "layers": 2,
@@ -117,6 +153,7 @@ def test_settings_are_read_as_python_values() -> None:
         "post_activation": "relu",
         "batch_norm": True,
     }
+    assert settings(["rows={[]: 1}"]) == {"rows": "{[]: 1}"}  # a text, which the model refuses
     with pytest.raises(SettingError, match="NAME=VALUE"):
         settings(["layers"])
 
