@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from ctrlib.data import CTRDataset, Field, Schema
 from ctrlib.errors import SettingError
 from ctrlib.layers import Bilinear
+from ctrlib.layers import bilinear as blocks_of_pairs
 from ctrlib.models import build_model
 from ctrlib.neurons import FORMATS, QUADRATIC, NeuronLayer
 
@@ -160,7 +161,10 @@ def test_gradient_equals_finite_differences(name: str) -> None:
     assert torch.autograd.gradcheck(lambda a, *_: layer(a, a), (x, *weights))
 
 
-def test_bilinear_over_distinct_pairs_equals_the_full_form() -> None:
+@pytest.mark.parametrize("rows", [1, 3, 7, 512])
+def test_bilinear_over_distinct_pairs_equals_the_full_form(rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many samples a block of pairs has, the last block fewer."""
+    monkeypatch.setattr(blocks_of_pairs, "BLOCK_ROWS", rows)
     torch.manual_seed(3)
     form = Bilinear(9, 4).double()
     assert form.weight.shape == (4, 9, 9)  # the parameter stays the full tensor
