@@ -233,16 +233,18 @@ def test_targets_are_always_shown_whole(tmp_path: Path, monkeypatch: pytest.Monk
     table = tables.targets().set_index("what")
     assert table.loc["T9: FuxiCTR's epoch over ours", "reached"] == "6.000 (5.000 to 7.000)"
     assert table.loc["Criteo's shape: validation, share of an epoch", "met"] == "yes"
-    assert table.loc["DNN: the same in bf16", "met"] == "not measured", "the stored rounds had no such side"
+    assert table.loc["DNN: FuxiCTR's epoch over ours in bf16", "met"] == "not measured", (
+        "the stored rounds had no such side"
+    )
     rounds = {"fuxictr_over_ctrlib": one["fuxictr_over_ctrlib"]} | {"fuxictr_over_ctrlib-bf16": {"epoch": ratio}}
     other = one | {"system": {"name": "DNN"}, "stand_in": False} | rounds
     (tmp_path / "peers.json").write_text(json.dumps({"T9": one, "DNN": other}))
     table = tables.targets().set_index("what")
-    assert table.loc["DNN: the same in bf16", ["reached", "met"]].tolist() == [
+    assert table.loc["DNN: FuxiCTR's epoch over ours in bf16", ["reached", "met"]].tolist() == [
         "6.000 (5.000 to 7.000)",
         "not shown equal",
     ]
-    assert tables.targets({"DNN"}).set_index("what").loc["DNN: the same in bf16", "met"] == "yes"
+    assert tables.targets({"DNN"}).set_index("what").loc["DNN: FuxiCTR's epoch over ours in bf16", "met"] == "yes"
 
 
 def test_a_missing_device_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -193,15 +193,33 @@ TARGETS = [
     *(Target(f"{name}: FuxiCTR's epoch over ours", "cpu", True, 2.5, ("peers", name, "epoch")) for name in _MLPS),
     *(Target(f"{name}: a step over its floor", "cpu", False, 1.4, ("steps", name, "over_floor")) for name in _MLPS),
     *(
-        Target(f"{name}: the same in bf16", "cpu", True, 5, ("peers", name, "bf16_epoch"), coarse=name)
+        Target(f"{name}: FuxiCTR's epoch over ours in bf16", "cpu", True, 5, ("peers", name, "bf16_epoch"), coarse=name)
         for name in _MLPS
     ),
     Target("QNN-alpha: FuxiCTR's epoch over ours", "cpu", True, 3, ("peers", "QNN-alpha", "epoch")),
-    Target("QNN-alpha: the same in bf16", "cpu", True, 6, ("peers", "QNN-alpha", "bf16_epoch"), coarse="QNN-alpha"),
+    Target(
+        "QNN-alpha: FuxiCTR's epoch over ours in bf16",
+        "cpu",
+        True,
+        6,
+        ("peers", "QNN-alpha", "bf16_epoch"),
+        coarse="QNN-alpha",
+    ),
     Target("T9: FuxiCTR's epoch over ours", "cpu", True, 5, ("peers", "T9", "epoch")),
     *(
         Target(f"{name}: FuxiCTR's evaluation over ours", "cpu", True, 6, ("peers", name, "evaluate"))
         for name in (*_MLPS, "QNN-alpha", "T9")
+    ),
+    *(
+        Target(
+            f"{name}: FuxiCTR's evaluation over ours in bf16",
+            "cpu",
+            True,
+            6,
+            ("peers", name, "bf16_evaluate"),
+            coarse=name,
+        )
+        for name in (*_MLPS, "QNN-alpha")
     ),
     *(
         Target(
