@@ -101,7 +101,9 @@ table.head()
 # | sequence | tags, genres | several tokens a cell, their vectors are averaged |
 #
 # Left alone, columns of floats are numeric, all others categorical. A name in the list is categorical, too; for anything
-# else write a `Field`. Values that were not met in training share one vector, as missing cells do.
+# else write a `Field`. Values that were not met in training share one vector, as missing cells do. A numeric field must have
+# no gaps. Make columns such as hour and weekday of a date first. `fit` warns where most values of a field are new to it, as
+# those of ids and times are.
 
 # %%
 if FILE.name == example.name:

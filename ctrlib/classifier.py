@@ -43,6 +43,7 @@ from ctrlib.train.metrics import Scores
 from ctrlib.train.weights import read_tensors, write_tensors
 
 FORMAT = 2  # of the files that `save` writes
+OWN = "entry of the registry"  # key in a pickle
 STEPS_AN_EPOCH = 50  # at least, where batch_size is left open
 SMALLEST_BATCH = 32
 CHANGEABLE = ("max_epochs", "patience", "learning_rate", "embedding_regularizer", "min_count")  # None: the preset's
@@ -184,6 +185,18 @@ class CTRClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sc
         positive = self.decision_function(X) > 0
         labels: NDArray[Any] = self.classes_[positive.astype(np.intp)]
         return labels
+
+    def __getstate__(self) -> dict[str, Any]:
+        # A system of one's own goes along, since scikit-learn's processes have only those of ctrlib in their registry.
+        entry = MODELS.get(self.model) if isinstance(self.model, str) else None
+        own = entry is not None and not entry.build.__module__.startswith("ctrlib.")
+        return {**super().__getstate__(), **({OWN: entry} if own else {})}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        state = dict(state)
+        if (entry := state.pop(OWN, None)) is not None:
+            MODELS.setdefault(state["model"], entry)
+        super().__setstate__(state)
 
     # ---- files -------------------------------------------------------------------------------------------
 

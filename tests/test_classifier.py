@@ -23,9 +23,11 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from ctrlib import MODELS, CTRClassifier, Protocol, build_model, fit, load_table
 from ctrlib.classifier import train_in_stages
-from ctrlib.data import Field
+from ctrlib.data import Field, Schema
 from ctrlib.data.encoder import Encoder
 from ctrlib.errors import DataError, DeviceError, InputError, RecordError, SettingError
+from ctrlib.layers import pair_sum
+from ctrlib.models import CTRModel, ModelEntry, ModelSettings
 
 SMALL = {"hidden_units": (8,), "dropout": 0.0}
 STREAMS = {**SMALL, "parallel_units": (8,), "teacher": "DNN", "teacher_settings": SMALL}
@@ -296,6 +298,30 @@ def test_pipeline_cross_validation_and_grid_search() -> None:
     search = GridSearchCV(pipeline, grid, cv=2, scoring="neg_log_loss", error_score="raise").fit(X, y)
     assert search.best_params_["ctrclassifier__settings"] in grid["ctrclassifier__settings"]
     assert search.predict(X).shape == (300,)
+
+
+class Own(CTRModel):
+    """A system that a person has entered into the registry."""
+
+    def interact(self, e_BFD: torch.Tensor) -> torch.Tensor:
+        return pair_sum(e_BFD)
+
+
+def build_own(name: str, schema: Schema, settings: ModelSettings) -> Own:
+    return Own(schema, settings)
+
+
+def test_a_system_of_ones_own_goes_along_into_other_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+    X, y = shop(100)
+    monkeypatch.setitem(MODELS, "Own", ModelEntry(ModelSettings, build_own))
+    fresh = pickle.dumps(quick(model="Own", settings=None, max_epochs=1))
+    fitted = pickle.dumps(quick(model="Own", settings=None, max_epochs=1).fit(X, y))
+    monkeypatch.delitem(MODELS, "Own")  # as in a process that has only imported ctrlib
+    assert "entry" not in "".join(vars(pickle.loads(fresh)))
+    again = pickle.loads(fresh).fit(X, y)
+    assert np.array_equal(again.predict_proba(X), pickle.loads(fitted).predict_proba(X))
+    monkeypatch.delitem(MODELS, "Own")
+    assert b"ModelEntry" not in pickle.dumps(quick())
 
 
 def test_clones_and_pickles() -> None:
