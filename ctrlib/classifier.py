@@ -35,7 +35,7 @@ from ctrlib.data.encoder import ENOUGH, Encoder
 from ctrlib.data.schema import declared_fields
 from ctrlib.errors import CtrlibError, DataError, DeviceError, InputError, RecordError, SettingError, unknown
 from ctrlib.layers import Dropout
-from ctrlib.models import MODELS, CTRModel, build_model
+from ctrlib.models import MODELS, CTRModel, build_model, own_entries
 from ctrlib.models.base import checked
 from ctrlib.train import FitResult, Protocol, fit, predict
 from ctrlib.train.fit import Epoch, checked_device, out_of_memory_explained
@@ -188,9 +188,8 @@ class CTRClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sc
 
     def __getstate__(self) -> dict[str, Any]:
         # A system of one's own goes along, since scikit-learn's processes have only those of ctrlib in their registry.
-        entry = MODELS.get(self.model) if isinstance(self.model, str) else None
-        own = entry is not None and not entry.build.__module__.startswith("ctrlib.")
-        return {**super().__getstate__(), **({OWN: entry} if own else {})}
+        own = own_entries([self.model] if isinstance(self.model, str) else [])
+        return {**super().__getstate__(), **({OWN: own[self.model]} if own else {})}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         state = dict(state)

@@ -260,7 +260,10 @@ class DSMLP(CTRModel):
     def training_loss(self, ids: Tensor, labels: Tensor) -> Tensor:
         """Return the loss of one batch in this stage (Eq. 6 or 10), a scalar."""
         if not self.started:
-            raise SettingError(f"The stage '{self.settings.stage}' starts from a teacher's weights; give them first.")
+            raise SettingError(
+                f"The stage '{self.settings.stage}' starts from the weights of the stage before. Give them by "
+                "start_from, or as the file of ctrlib fit --start."
+            )
         s = self.settings
         logits_SB = self.stream_logits(ids)
         loss = F.binary_cross_entropy_with_logits(self.fused(logits_SB), labels)

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
+from safetensors.torch import save
 from torch import Tensor
 
 from ctrlib.data import CTRDataset, Field, Schema
@@ -21,7 +22,8 @@ from ctrlib.ds_mlp import DSMLP, MODES, next_settings
 from ctrlib.errors import CtrlibError, RecordError, SettingError
 from ctrlib.losses import DISTILLATION, distillation_loss
 from ctrlib.models import CTRModel, build_model
-from ctrlib.train import Protocol, fit, load_model, save_weights, start_from
+from ctrlib.train import Protocol, fit, load_model, read_weights, save_weights, start_from
+from ctrlib.train.weights import write_tensors
 
 SHORT = Protocol(batch_size=60, max_epochs=2, embedding_dim=4)
 TEACHER: dict[str, Any] = {"hidden_units": (6, 5), "cross_layers": 2, "dropout": 0.0}
@@ -271,8 +273,32 @@ def test_a_stage_refuses_what_does_not_fit(tiny: CTRDataset, tmp_path: Path) -> 
     with pytest.raises(SettingError, match="starts from fresh values"):
         start_from(build_model("DNN", tiny.schema), path, tiny)
     untaught = build_model("DS-MLP", tiny.schema, **SMALL, teacher_settings=TEACHER)
-    with pytest.raises(SettingError, match="starts from a teacher's weights"):
+    with pytest.raises(SettingError, match="starts from the weights of the stage before"):
         untaught.training_loss(*batch(tiny))
+
+
+@pytest.mark.parametrize(
+    ("header", "words"),
+    [
+        ({"classifier": {}}, "holds a classifier"),
+        ({"model": "GDCN", "settings": {}}, "does not tell its dataset, fingerprint, schema"),
+    ],
+)
+def test_a_file_that_holds_no_model_is_refused(
+    header: dict[str, Any], words: str, tiny: CTRDataset, tmp_path: Path
+) -> None:
+    path = tmp_path / "other.safetensors"
+    write_tensors(path, {"a": torch.ones(1)}, header)
+    with pytest.raises(RecordError, match=words):
+        read_weights(path, tiny)
+
+
+@pytest.mark.parametrize("header", ["{}", "[]", "null"])
+def test_a_header_without_a_digest_is_refused(header: str, tiny: CTRDataset, tmp_path: Path) -> None:
+    path = tmp_path / "other.safetensors"
+    path.write_bytes(save({"a": torch.ones(1)}, {"ctrlib": header}))
+    with pytest.raises(RecordError, match="cannot be read as weights"):
+        read_weights(path, tiny)
 
 
 @pytest.mark.parametrize("damage", ["cut", "changed", "text"])

@@ -30,6 +30,31 @@ FAST = Protocol(batch_size=100, max_epochs=2, embedding_dim=4)
 CELLS = {"T9.none": ("T9", {}), "MLP.relu": ("MLP", {"post_activation": "relu", "hidden_width": 8})}
 
 
+OWN = """
+import sys
+from pathlib import Path
+from ctrlib import Grid, Protocol, run_grid
+from ctrlib.layers import pair_sum
+from ctrlib.models import MODELS, CTRModel, ModelEntry, ModelSettings
+
+class Mine(CTRModel):
+    def interact(self, e_BFD):
+        return pair_sum(e_BFD)
+
+MODELS["Mine"] = ModelEntry(ModelSettings, lambda name, schema, settings: Mine(schema, settings))
+protocol = Protocol(batch_size=512, max_epochs=1, embedding_dim=4)
+grid = Grid("mine").add("ml-100k", {"Mine": ("Mine", {})}, protocol, [1, 2], rows=500)
+print([r["status"] for r in run_grid(grid, root=Path(sys.argv[1]), jobs=2, progress=False, resume=False)])
+"""
+
+
+@pytest.mark.skipif(not os.environ.get("CTRLIB_DATA"), reason="CTRLIB_DATA is not set: ml-100k is not at hand")
+def test_a_system_of_ones_own_runs_in_several_processes(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", OWN, str(tmp_path)]
+    found = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert found.stdout.strip() == "['completed', 'completed']", found.stderr
+
+
 @pytest.fixture
 def on_tiny(tiny: CTRDataset, monkeypatch: pytest.MonkeyPatch) -> CTRDataset:
     """ml-100k stands for the tiny data set, so that nothing is fetched."""
@@ -218,7 +243,7 @@ def test_a_process_that_the_system_ends_is_explained(
     def ended(*_: Any) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
-    monkeypatch.setattr("ctrlib.lab.grid.record_run", ended)
+    monkeypatch.setattr("ctrlib.lab.grid._record_with", ended)
     with pytest.raises(DeviceError, match="CTRLIB_JOBS lower, or lower batch_size"):
         run_grid(grid(), jobs=2, root=tmp_path, progress=False, resume=False)
 

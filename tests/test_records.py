@@ -68,6 +68,9 @@ def test_half_a_record_is_an_error_and_is_kept(tmp_path: Path) -> None:
         records.read_record(path)
     kept = records.set_aside(path)
     assert kept.read_text() == text[: len(text) // 2] and not path.exists()
+    path.write_text("another")
+    again = records.set_aside(path)
+    assert again != kept and again.read_text() == "another" and kept.read_text() == text[: len(text) // 2]
 
 
 def test_a_record_without_a_key_is_an_error(tmp_path: Path) -> None:

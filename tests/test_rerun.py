@@ -134,9 +134,11 @@ def test_a_chapter_has_several_names(name: str) -> None:
 
 
 def test_unknown_chapters_are_refused() -> None:
-    for name in ("0", "17", "qnn-alph", ""):
+    for name in ("0", "99", "qnn-alph", ""):
         with pytest.raises(SettingError, match="Unknown experiment"):
             experiment_named(name)
+    with pytest.raises(SettingError, match="has no experiment"):
+        experiment_named("17")
 
 
 GRID = """

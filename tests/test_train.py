@@ -24,7 +24,7 @@ from ctrlib.data import CTRDataset, Schema, Split
 from ctrlib.errors import DataError, DeviceError, SettingError
 from ctrlib.lab.tables import papers_table
 from ctrlib.models import CTRModel, build_model
-from ctrlib.train import Protocol, evaluate, fit
+from ctrlib.train import Protocol, evaluate, fit, predict
 from ctrlib.train.fit import TrainingError, out_of_memory_explained
 
 SMALL = Protocol(batch_size=64, max_epochs=4, patience=9, embedding_regularizer=0.05, embedding_dim=4)
@@ -273,6 +273,26 @@ def test_a_model_of_other_data_is_refused(tiny: CTRDataset) -> None:
         evaluate(smaller, tiny.test)
     with pytest.raises(DataError, match=r"such as data\.test"):
         evaluate(other, tiny)  # type: ignore[arg-type]
+
+
+def test_arguments_of_another_kind_are_named(tiny: CTRDataset, tmp_path: Path) -> None:
+    model = build_model("LR", tiny.schema)
+    with pytest.raises(SettingError, match="model is 'DNN'"):
+        fit("DNN", tiny, SMALL)  # type: ignore[arg-type]
+    with pytest.raises(DataError, match="data is a list"):
+        fit(model, [1, 2], SMALL)  # type: ignore[arg-type]
+    with pytest.raises(DataError, match="not a Tensor"):
+        predict(model, tiny.test.ids)  # type: ignore[arg-type]
+    with pytest.raises(SettingError, match=r"data\.schema"):
+        build_model("LR", tiny)  # type: ignore[arg-type]
+    with pytest.raises(DeviceError, match="None"):
+        fit(model, tiny, SMALL, device=None)  # type: ignore[arg-type]
+
+
+def test_a_checkpoint_that_is_no_state_is_not_used(tiny: CTRDataset, tmp_path: Path) -> None:
+    torch.save([1, 2], tmp_path / "c.pt")
+    model = build_model("LR", tiny.schema)
+    assert len(fit(model, tiny, SMALL.replace(max_epochs=1), checkpoint_path=tmp_path / "c.pt").epochs) == 1
 
 
 @pytest.mark.parametrize(

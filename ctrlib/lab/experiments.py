@@ -8,12 +8,13 @@ from pathlib import Path
 
 import pandas as pd
 
-from ctrlib.errors import RecordError, unknown
+from ctrlib.errors import RecordError, SettingError, unknown
 from ctrlib.lab.headline import EXPERIMENT as HEADLINE
 from ctrlib.lab.records import Record, frame, load_records
 from ctrlib.lab.run import VARIED
 from ctrlib.lab.search import SEARCH, chosen_strength, results
 from ctrlib.lab.streams import columns, stored
+from ctrlib.paths import root
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,9 @@ def experiment_named(name: str) -> str:
         number = about.chapter.split("_")[0]
         if chapter in (about.chapter, number, str(int(number))):
             return experiment
+    number = chapter.split("_")[0].zfill(2)
+    if number.isdecimal() and any((root() / "chapters").glob(f"{number}_*.py")):
+        raise SettingError(f"Chapter {name} has no experiment. Open its notebook, or execute it with papermill.")
     raise unknown("experiment", name, EXPERIMENTS)
 
 

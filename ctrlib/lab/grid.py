@@ -18,7 +18,7 @@ from ctrlib.errors import CtrlibError, DataError, DeviceError, RecordError, Sett
 from ctrlib.lab.records import Record, note_read, read_record, set_aside, write_record
 from ctrlib.lab.run import VARIED, Run
 from ctrlib.lab.runner import checkpoints_dir, make_record, record_epochs, weights_path
-from ctrlib.models import MODELS
+from ctrlib.models import MODELS, ModelEntry, own_entries
 from ctrlib.paths import JOBS, jobs_at_once, records_dir
 from ctrlib.train import NUMERICS, Protocol
 from ctrlib.train.fit import checked_device
@@ -190,13 +190,21 @@ def _execute(
         def print_progress(self) -> None:  # joblib calls it after every task, whatever the backend
             done(self.n_completed_tasks)
 
+    own = own_entries({one.model for run in todo for one in run.lineage})
     try:
-        Pool(n_jobs=jobs, backend=backend)(delayed(record_run)(run, folders, device, threads) for run in todo)
+        Pool(n_jobs=jobs, backend=backend)(delayed(_record_with)(own, run, folders, device, threads) for run in todo)
     except TerminatedWorkerError as error:
         raise DeviceError(
             f"The system ended a process that made runs, most often for want of memory with {jobs} side by side. "
             f"Set {JOBS} lower, or lower batch_size or embedding_dim. Finished runs are kept."
         ) from error
+
+
+def _record_with(own: Mapping[str, ModelEntry], run: Run, folders: Folders, device: str, threads: int) -> Path:
+    """Make one run in another process, which is given the systems that are not ctrlib's."""
+    for name, entry in own.items():
+        MODELS.setdefault(name, entry)
+    return record_run(run, folders, device, threads)
 
 
 def interleaved(

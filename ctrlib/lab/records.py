@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import os
 import statistics
@@ -72,7 +73,8 @@ def read_record(path: Path) -> Record:
 
 def set_aside(path: Path) -> Path:
     """Rename a damaged record so that nothing is lost and its run is made again; return the new name."""
-    target = path.with_name(f"{path.name}.damaged")
+    names = (f"{path.name}.damaged{number or ''}" for number in itertools.count())
+    target = next(free for name in names if not (free := path.with_name(name)).exists())
     os.replace(path, target)
     return target
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +10,7 @@ import torch
 
 from ctrlib import seeds
 from ctrlib.data.schema import Schema
-from ctrlib.errors import unknown
+from ctrlib.errors import SettingError, unknown
 from ctrlib.models import (
     afn,
     autoint,
@@ -103,6 +103,8 @@ def build_model(name: str, schema: Schema, *, seed: int = 0, **settings: Any) ->
     """
     if name not in MODELS:
         raise unknown("model", name, MODELS)
+    if not isinstance(schema, Schema):
+        raise SettingError(f"schema is a {type(schema).__name__}; give the data set's, as in data.schema.")
     entry = MODELS[name]
     values = checked(entry.settings, name, settings)
     with torch.random.fork_rng(devices=[]):
@@ -114,4 +116,10 @@ def build_model(name: str, schema: Schema, *, seed: int = 0, **settings: Any) ->
     return model
 
 
-__all__ = ["MODELS", "CTRModel", "ModelEntry", "ModelSettings", "build_model"]
+def own_entries(names: Iterable[str]) -> dict[str, ModelEntry]:
+    """Return those entries of `MODELS` that are not ctrlib's: another process does not have them by itself."""
+    entries = {name: MODELS[name] for name in names if name in MODELS}
+    return {k: one for k, one in entries.items() if not getattr(one.build, "__module__", "").startswith("ctrlib.")}
+
+
+__all__ = ["MODELS", "CTRModel", "ModelEntry", "ModelSettings", "build_model", "own_entries"]

@@ -37,7 +37,7 @@ def load(path: Path, identity: dict[str, Any]) -> dict[str, Any] | None:
     if not path.exists():
         return None
     try:
-        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception:
         return None
-    return state if state.get("identity") == identity else None
+    return state if isinstance(state, dict) and state.get("identity") == identity else None

@@ -153,6 +153,10 @@ def fit_epochs(
     A GPU works on them while the caller turns to another run; on a CPU they are done by then.
     """
     device = checked_device(device)
+    if not isinstance(model, CTRModel):
+        raise SettingError(f"model is {model!r}; give one that build_model made, or a CTRModel of your own.")
+    if not isinstance(data, CTRDataset):
+        raise DataError(f"data is a {type(data).__name__}; give what load_dataset or load_table returned.")
     if not isinstance(protocol, Protocol):
         raise SettingError(f"protocol is {protocol!r}; give a Protocol, such as Protocol.named('bars').")
     if model.schema != data.schema:
@@ -346,6 +350,8 @@ def predict(model: CTRModel, split: Split, precision: str = "fp32") -> Tensor:
 
     precision: of matrix products, as in `Protocol`.
     """
+    if not hasattr(split, "ids"):
+        raise DataError(f"predict takes a split, such as data.test, not a {type(split).__name__}.")
     model.eval()
     device = next(model.parameters()).device
     with products_in(precision, device):
@@ -417,7 +423,7 @@ def checked_device(device: str | torch.device) -> torch.device:
     """Return the device; raise `DeviceError` when it is not there."""
     try:
         chosen = torch.device(device)
-    except RuntimeError as error:
+    except (RuntimeError, TypeError) as error:
         raise DeviceError(f"'{device}' is not a device. Use 'cpu' or 'cuda'.") from error
     if chosen.type not in ("cpu", "cuda"):
         raise DeviceError(f"Device '{device}' is not supported. Use 'cpu' or 'cuda'.")

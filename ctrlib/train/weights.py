@@ -64,6 +64,10 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], header: Mapping[str
 def read_weights(path: Path, data: CTRDataset) -> Origin:
     """Return the weights in a file. Raises `RecordError` for a file that is missing, damaged or of other data."""
     header, tensors = read_tensors(Path(path))
+    if "classifier" in header:
+        raise RecordError(f"{path} holds a classifier: read it with CTRClassifier.load. Name the weights of a model.")
+    if absent := sorted({"model", "settings", "schema", "dataset", "fingerprint"} - header.keys()):
+        raise RecordError(f"{path} does not tell its {', '.join(absent)}. Train again.")
     if header["fingerprint"] != data.fingerprint:
         raise RecordError(
             f"{path} was trained on {header['dataset']} with fingerprint {header['fingerprint']}, not on "
@@ -96,6 +100,8 @@ def read_tensors(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     try:
         with safe_open(path, framework="pt") as file:
             header: dict[str, Any] = json.loads((file.metadata() or {})[KEY])
+            if not isinstance(header, dict) or "digest" not in header:
+                raise ValueError("its header lacks a digest")
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  not a dict
     except (SafetensorError, OSError, ValueError, KeyError) as error:
         raise RecordError(
