@@ -1,5 +1,7 @@
 """What a published book has beside its pages: redirects, and where its address is known a sitemap and a social card.
 
+And what its pages can do without: marks on code that look like the text around them.
+
 `book/redirects.toml` lists every page that was ever published, and for those that moved the page in their place.
 """
 
@@ -18,6 +20,7 @@ from ctrlib.paths import root
 
 CARD = "_static/social-card.png"
 CARD_TEXT = "Two papers on click prediction, run again with many seeds: a verdict on every claim."
+LIKE_TEXT = re.compile(r'<span class="(?:n|nn|p|w)">([^<]*)</span>')  # names, punctuation and spaces of code
 NO_PAGES = ("_static", "_sources")  # folders of the book that hold files of the theme and downloads
 UNLISTED = ("genindex.html", "search.html")
 MOVED = """<!DOCTYPE html>
@@ -77,10 +80,13 @@ def site_address(repository: str) -> str:
 def finish(book: Path, address: str) -> list[str]:
     """Add to the built pages below `book` what a published book has; return what is wrong, one line each.
 
-    Without an address only redirects are added.
+    Without an address only redirects are added. Marks on code that the theme colours like the text itself go.
     """
     manifest = load_manifest()
     listed = pages(book)
+    for name in listed:
+        path = book / name
+        path.write_text(without_idle_marks(path.read_text(encoding="utf-8")), encoding="utf-8")
     wrong = lost(manifest, listed) + _redirect(book, manifest, listed, address)
     if address:
         for name in listed:
@@ -89,6 +95,11 @@ def finish(book: Path, address: str) -> list[str]:
         (book / "robots.txt").write_text(f"User-agent: *\nAllow: /\nSitemap: {address}/sitemap.xml\n", encoding="utf-8")
         (book / ".nojekyll").touch()  # GitHub would leave out folders that begin with an underscore
     return wrong
+
+
+def without_idle_marks(page: str) -> str:
+    """Return a page whose code is marked only where a mark shows; names and punctuation have the colour of the text."""
+    return LIKE_TEXT.sub(r"\1", page)
 
 
 def pages(book: Path) -> list[str]:

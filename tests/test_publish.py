@@ -197,3 +197,12 @@ def test_citations_agree() -> None:
     for paper in cff["references"]:
         assert paper["title"].strip().lower() in text.replace("{MLP}", "MLP").replace("{CTR}", "CTR").lower()
         assert all(author["family-names"] in text for author in paper["authors"])
+
+
+def test_code_keeps_only_the_marks_that_show(tmp_path: Path) -> None:
+    code = '<span class="k">def</span><span class="w"> </span><span class="nf">f</span><span class="p">(</span>'
+    book = site(tmp_path, index=f'<pre>{code}<span class="n">x</span></pre>')
+    publish.finish(book, "")
+    shown = '<pre><span class="k">def</span> <span class="nf">f</span>(x</pre>'
+    assert shown in (book / "index.html").read_text(encoding="utf-8")
+    assert publish.without_idle_marks(shown) == shown
