@@ -79,7 +79,7 @@ def test_eckd_learns_from_all_files_given(clicks: Path, tmp_path: Path, capsys: 
         (["fit", "T9", "--preset", "qnns"], "Did you mean 'qnn'"),
         (["run", "activations"], "Did you mean 'activation'"),
         (["run", "activation", "--profile", "quik"], "Did you mean 'quick'"),
-        (["run", "17"], "Unknown experiment '17'"),
+        (["run", "17"], "Chapter 17 has no experiment"),
         (["run", "1", "--profile", "quick", "--records"], "The profile quick leaves no run records"),
         (["run", "1", "--dataset", "ml100k"], "Did you mean 'ml-100k'"),
         (["run", "1", "--profile", "quick", "--dataset", "ml-100k"], "leave --dataset out"),
