@@ -263,7 +263,7 @@ def test_tiny_book_is_complete_and_loads_nothing(tiny_book: Path) -> None:
     text = (tiny_book / "chapters" / "01_tiny.html").read_text()
     assert text.count('class="ctr-figure"') == 2 and "Fig. 1" in text and "THEBE" not in text
     assert "colab.research.google.com/github/someone/something/blob/main/chapters/01_tiny.ipynb" in text
-    assert "profile</span> <span" in text and "Set when this book was built" in text
+    assert "profile <span" in text and "Set when this book was built" in text
     assert (tiny_book / "_static" / "plotly.min.js").stat().st_size > 1e6
     assert pages.problems(tiny_book, str(tiny_book.parents[2])) == []
     notebook = (tiny_book / "_sources" / "chapters" / "01_tiny.ipynb").read_text()
