@@ -287,11 +287,10 @@ def at_chance(name):
     """Which cells did not train on one data set, in words."""
     runs = main[name][main[name]["status"] == "completed"]
     low = runs[runs["valid_auc"] < 0.6].groupby("label", sort=False).size()
+    if low.empty:
+        return ""
     listed = ", ".join(f"{label} ({count})" for label, count in low.items())
-    return (
-        f"On {name} these cells have runs that did not train, with a validation AUC below 60 %: {listed}."
-        * (len(low) > 0)
-    )
+    return f"On {name} these cells have runs that did not train, with a validation AUC below 60 %: {listed}."
 
 
 if stuck := [told for name in shown if (told := at_chance(name))]:

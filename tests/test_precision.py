@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pandas as pd
 import pytest
 import torch
@@ -13,12 +11,22 @@ from torch import Tensor, nn
 from ctrlib.data import CTRDataset
 from ctrlib.errors import SettingError
 from ctrlib.khatri_rao import MultiHeadKhatriRao
-from ctrlib.lab.precision import COMPARED, coarse_run, equality, exact_run, precision_grid
+from ctrlib.lab.precision import (
+    COMPARED,
+    both_precisions,
+    coarse_run,
+    equality,
+    exact_run,
+    precision_grid,
+    trials,
+)
+from ctrlib.lab.records import write_record
 from ctrlib.lab.run import Run
 from ctrlib.lab.runner import make_record
 from ctrlib.layers import Bilinear, FeedForward, LogitMap
 from ctrlib.layers.precision import products_in
 from ctrlib.models import build_model
+from ctrlib.paths import records_dir
 from ctrlib.train import Protocol, evaluate, fit, predict
 from ctrlib.train.fit import Trainer
 
@@ -94,7 +102,7 @@ def test_layers_with_their_own_backward_pass_keep_their_arithmetic(name: str) ->
     assert torch.allclose(exact_gradient, coarse_gradient, rtol=2e-2, atol=2e-2)
 
 
-def test_a_run_in_bf16_has_a_record_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_in_bf16_has_a_record_of_its_own() -> None:
     exact = Run("precision", "ml-100k", "DNN", "DNN", {}, PROTOCOL.replace(max_epochs=1), 1, rows=500)
     coarse = Run("precision", "ml-100k", "DNN", "DNN", {}, exact.protocol.replace(precision="bf16"), 1, rows=500)
     assert exact.path != coarse.path
@@ -139,6 +147,21 @@ def test_equal_is_what_stays_within_the_margin() -> None:
     found = equality(pd.DataFrame(rows))
     assert found["equal"].to_dict() == {"DNN": True, "DCNv2": False}
     assert found.loc["DCNv2", "difference"] == pytest.approx(-6e-4)
+
+
+def test_the_first_runs_stand_apart(tiny: CTRDataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Their table has a row for each seed, with what was not run left open; the comparison passes over them."""
+    assert trials("tiny").empty and both_precisions("frappe_x1-rebuilt").empty
+    monkeypatch.setattr("ctrlib.lab.runner.dataset", lambda *_: tiny)
+    for ending, precision, seeds in (("", "fp32", (1, 2)), (".bf16", "bf16", (1,))):
+        for seed in seeds:
+            protocol = PROTOCOL.replace(max_epochs=1, precision=precision)
+            run = Run("speed", "frappe_x1-rebuilt", f"DNN.no-dropout{ending}", "DNN", {}, protocol, seed)
+            write_record(records_dir() / run.path, make_record(run))
+    table = trials("frappe_x1-rebuilt")
+    assert table["seed"].tolist() == [1, 2] and set(table["system"]) == {"DNN"}
+    assert table["AUC % in bf16"].isna().tolist() == [False, True]
+    assert both_precisions("frappe_x1-rebuilt").empty
 
 
 def test_an_unknown_precision_is_refused() -> None:

@@ -20,6 +20,7 @@ from ctrlib.lab.tables import paired_table
 EXPERIMENT = "speed"
 COMPARED = ("DNN", "DCNv2", NAME)
 ENDING = ".bf16"
+TRIAL = ".no-dropout"  # in the labels of the first runs, at the settings of the measured epochs
 
 
 def exact_run(dataset: str, name: str, seed: int) -> Run:
@@ -54,6 +55,17 @@ def both_precisions(dataset: str) -> pd.DataFrame:
     experiments = sorted({experiment for experiment, _ in wanted})
     records = [r for name in experiments for r in load_records(name, dataset) if (name, r["label"]) in wanted]
     return frame(records)
+
+
+def trials(dataset: str) -> pd.DataFrame:
+    """Return the first runs in both precisions, without dropout: system, seed, test AUC in percent in either."""
+    found = frame([r for r in load_records(EXPERIMENT, dataset) if TRIAL in r["label"]])
+    if found.empty:
+        return found
+    ends = found["label"].str.endswith(ENDING).map({False: "AUC % in fp32", True: "AUC % in bf16"})
+    rows = found.assign(system=found["model"], precision=ends, auc=100 * found["test_auc"])
+    table = rows.pivot(index=["system", "seed"], columns="precision", values="auc")
+    return table.reindex(columns=["AUC % in fp32", "AUC % in bf16"]).reset_index().rename_axis(columns=None)
 
 
 def equality(runs: pd.DataFrame) -> pd.DataFrame:

@@ -1,7 +1,8 @@
 """Where a run's matrix products are in bfloat16, and where they may not be.
 
 With `Protocol.precision` "bf16" a step and an evaluation run under PyTorch's autocast: matrix products take factors
-rounded to 8 significant bits and add up in float32. Weights, optimiser, batch statistics and loss stay in float32.
+rounded to 8 significant bits, add up in float32, and round the result. What follows elementwise, such as a ReLU, has
+the precision of its input. Weights, optimiser, batch statistics, logits and loss stay in float32.
 """
 
 from __future__ import annotations
