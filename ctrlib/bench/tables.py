@@ -146,8 +146,7 @@ def peers(device: str = "cpu") -> pd.DataFrame:
     """Return one row for each system and side: epoch, training and evaluation in seconds, AUC, and ratios to ours.
 
     A ratio is the other side's time over ours within one round: median, smallest, largest. Columns that start with
-    "bf16_" have our time with products in bf16. stand_in: this side ran a
-    network that is not ours; older entries of T9 have CrossNetV2 in its place.
+    "bf16_" have our time with products in bf16. stand_in: this side ran a network that is not ours; older entries of T9 have CrossNetV2 in its place.
     """
     rows = []
     for found in measurement("peers").values():
@@ -201,18 +200,20 @@ TARGETS = [
     ),
     *(
         Target(
-            f"{name}: FuxiCTR's {what} over ours in bf16",
+            f"{name}: FuxiCTR's epoch over ours in bf16", "cpu", True, asked, ("peers", name, "bf16_epoch"), coarse=name
+        )
+        for name, asked in _IN_BF16.items()
+    ),
+    *(
+        Target(
+            f"{name}: FuxiCTR's evaluation over ours in bf16",
             "cpu",
             True,
-            asked,
-            ("peers", name, f"bf16_{part}"),
+            6,
+            ("peers", name, "bf16_evaluate"),
             coarse=name,
         )
-        for what, part, asked_of in (
-            ("epoch", "epoch", _IN_BF16),
-            ("evaluation", "evaluate", dict.fromkeys(_IN_BF16, 6)),
-        )
-        for name, asked in asked_of.items()
+        for name in _IN_BF16
     ),
     *(
         Target(
