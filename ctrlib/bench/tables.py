@@ -146,7 +146,8 @@ def peers(device: str = "cpu") -> pd.DataFrame:
     """Return one row for each system and side: epoch, training and evaluation in seconds, AUC, and ratios to ours.
 
     A ratio is the other side's time over ours within one round: median, smallest, largest. Columns that start with
-    "bf16_" have our time with products in bf16. stand_in: this side ran a network that is not ours; older entries of T9 have CrossNetV2 in its place.
+    "bf16_" have our time with products in bf16. stand_in: this side ran a network that is not ours; older entries of
+    T9 have CrossNetV2 in its place.
     """
     rows = []
     for found in measurement("peers").values():
