@@ -1,7 +1,7 @@
 """Keep freed memory in the process.
 
-By default the C library hands large freed blocks back to the system, and every step pays for zeroed pages again.
-On Linux this raises the size from which it does so.
+By default the C library maps large blocks one by one and hands them back when they are freed, so that every step pays
+for zeroed pages again. On Linux this has all blocks come from the process's own heap, which keeps what is freed.
 """
 
 from __future__ import annotations
@@ -10,17 +10,17 @@ import ctypes
 import sys
 from functools import cache
 
-TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3  # names of the C library's settings
-LARGEST_MMAP_THRESHOLD = 32 << 20  # bytes; larger values are refused
+TRIM_THRESHOLD, MMAP_MAX = -1, -4  # names of the C library's settings
+NEVER_TRIM = 2**31 - 1  # bytes
 
 
 @cache
 def keep_freed_memory() -> bool:
-    """Set the thresholds once in this process; return whether the C library took them."""
+    """Map no block by itself and never trim the heap, from here on in this process; return whether that was taken."""
     if not sys.platform.startswith("linux"):
         return False
     try:
         set_option = ctypes.CDLL(None).mallopt
     except AttributeError:  # a C library without the call
         return False
-    return bool(set_option(MMAP_THRESHOLD, LARGEST_MMAP_THRESHOLD) and set_option(TRIM_THRESHOLD, 2**31 - 1))
+    return bool(set_option(MMAP_MAX, 0) and set_option(TRIM_THRESHOLD, NEVER_TRIM))
