@@ -44,7 +44,6 @@ from IPython.display import Markdown, display
 from ctrlib import views
 from ctrlib.data import Field, Schema
 from ctrlib.figures import figure_table, glue, scatter
-from ctrlib.footer import footer
 from ctrlib.lab import Grid, frame, load_records, run_anew, run_grid
 from ctrlib.lab.claims import evaluate_claims
 from ctrlib.lab.search import results, search_table
@@ -53,6 +52,7 @@ from ctrlib.lab.tables import by_seed, format_pairs, papers_table, qnn_table1
 from ctrlib.models import build_model
 from ctrlib.neurons import FORMATS, QUADRATIC, NeuronLayer
 from ctrlib.train import Protocol
+from ctrlib.views.footer import footer
 
 # %% [markdown]
 # ## The formats

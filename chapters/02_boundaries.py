@@ -38,13 +38,13 @@ from IPython.display import Markdown, display
 from ctrlib import views
 from ctrlib.errors import unknown
 from ctrlib.figures import boundaries, figure_table, intervals
-from ctrlib.footer import footer
 from ctrlib.lab.boundaries import PANELS, boundary_runs, trained, with_losses
 from ctrlib.lab.made import leave
 from ctrlib.lab.stats import summary
 from ctrlib.lab.tables import paired_table
 from ctrlib.neurons import FORMATS
 from ctrlib.plane import BOX, EPOCHS, NETWORKS, points
+from ctrlib.views.footer import footer
 
 # %% [markdown]
 # ## The networks

@@ -40,7 +40,6 @@ from IPython.display import Markdown, display
 from ctrlib import views
 from ctrlib.bench import tables
 from ctrlib.figures import curves, figure_table, scatter
-from ctrlib.footer import footer
 from ctrlib.khatri_rao import MultiHeadKhatriRao
 from ctrlib.lab import Grid, run_anew, run_grid
 from ctrlib.lab.experiments import experiment_records, experiment_runs, measured_on
@@ -48,6 +47,7 @@ from ctrlib.lab.headline import NAME, headline, variants
 from ctrlib.lab.provenance import learning_curves
 from ctrlib.lab.tables import papers_table
 from ctrlib.neurons import FORMATS, NeuronLayer
+from ctrlib.views.footer import footer
 
 # %% [markdown]
 # ## The product

@@ -38,14 +38,15 @@ from IPython.display import Markdown, display
 
 from ctrlib import views
 from ctrlib.figures import curves
-from ctrlib.footer import footer
 from ctrlib.lab import Grid, run_anew, run_grid
 from ctrlib.lab.experiments import experiment_records, experiment_runs, measured_on
 from ctrlib.lab.headline import NAME, headline, variants
 from ctrlib.lab.made import leave
 from ctrlib.lab.passes import NO_SE, timed_passes, with_gap
 from ctrlib.lab.stats import paired
+from ctrlib.lab.tables import paired_table
 from ctrlib.losses import consistency
+from ctrlib.views.footer import footer
 
 # %% [markdown]
 # ## The loss
@@ -257,7 +258,7 @@ GAP_COLUMNS = {
 GAP_COLUMNS |= {"difference": ("difference, nats", "+.4f")}
 GAP_COLUMNS |= {"seeds": ("seeds", "")}
 for name in shown:
-    found = views.paired_table(runs[name], GAP_PAIRS, "logloss_gap").reset_index()
+    found = paired_table(runs[name], GAP_PAIRS, "logloss_gap").reset_index()
     found = found[found["outcome"] != "not measured"].sort_values("pair")
     display(views.table(found, GAP_COLUMNS, f"Gap between test and training logloss on {name}, paired."))
 

@@ -38,13 +38,13 @@ from IPython.display import Markdown, display
 
 from ctrlib import views
 from ctrlib.figures import curves, figure_table
-from ctrlib.footer import footer
 from ctrlib.lab import Grid, run_anew, run_grid
 from ctrlib.lab.experiments import experiment_records, experiment_runs
 from ctrlib.lab.headline import NAME, headline, headline_search, variants
 from ctrlib.lab.provenance import learning_curves
 from ctrlib.lab.stats import prediction_factor, summary
 from ctrlib.lab.tables import papers_table
+from ctrlib.views.footer import footer
 
 # %% [markdown]
 # ## The network

@@ -39,13 +39,13 @@ from IPython.display import Markdown, display
 
 from ctrlib import views
 from ctrlib.figures import figure_table
-from ctrlib.footer import footer
 from ctrlib.lab import Grid, run_anew, run_grid
 from ctrlib.lab.experiments import experiment_records, experiment_runs, measured_on
 from ctrlib.lab.headline import CHOICES, NAME, STRENGTHS
 from ctrlib.lab.search import best_search, search_grid, searched
 from ctrlib.lab.tables import papers_table
 from ctrlib.train import Protocol
+from ctrlib.views.footer import footer
 
 # %% [markdown]
 # ## The networks

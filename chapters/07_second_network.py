@@ -38,12 +38,12 @@ from IPython.display import Markdown, display
 from ctrlib import views
 from ctrlib.data import DATASETS
 from ctrlib.figures import scatter
-from ctrlib.footer import footer
 from ctrlib.lab import Grid, run_anew, run_grid
 from ctrlib.lab.experiments import experiment_records, experiment_runs, measured_on
 from ctrlib.lab.headline import CHOICES, NAME, headline, headline_search
 from ctrlib.lab.search import best_search, search_grid, searched
 from ctrlib.train import Protocol
+from ctrlib.views.footer import footer
 
 # %% [markdown]
 # ## A true ensemble

@@ -38,7 +38,6 @@ from IPython.display import Markdown, display
 
 from ctrlib import load_dataset, views
 from ctrlib.figures import INK, figure_table, levels, scatter
-from ctrlib.footer import footer
 from ctrlib.lab import Grid, run_anew, run_grid
 from ctrlib.lab.dual_stream import NAME, student, student_search, teacher_run, teacher_search
 from ctrlib.lab.experiments import experiment_records, experiment_runs, measured_on
@@ -47,6 +46,7 @@ from ctrlib.lab.streams import measure_runs
 from ctrlib.lab.tables import by_seed, papers_table
 from ctrlib.losses import distillation_loss
 from ctrlib.models import build_model
+from ctrlib.views.footer import footer
 
 # %% [markdown]
 # ## The stage

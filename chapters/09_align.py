@@ -36,13 +36,13 @@ from IPython.display import Markdown, display
 
 from ctrlib import views
 from ctrlib.figures import INK, figure_table, levels, stacked
-from ctrlib.footer import footer
 from ctrlib.lab import Grid, run_anew, run_grid
 from ctrlib.lab.dual_stream import student, student_search, teacher_run, teacher_search
 from ctrlib.lab.experiments import experiment_records, experiment_runs, measured_on
 from ctrlib.lab.stats import summary
 from ctrlib.lab.streams import measure_runs
 from ctrlib.lab.tables import papers_table
+from ctrlib.views.footer import footer
 
 # %% [markdown]
 # ## The stage

@@ -44,7 +44,6 @@ from IPython.display import Markdown, display
 from ctrlib import views
 from ctrlib.errors import RecordError
 from ctrlib.figures import figure_table, intervals, scatter
-from ctrlib.footer import footer
 from ctrlib.lab import Grid, run_anew, run_grid
 from ctrlib.lab.dual_stream import (
     NAME,
@@ -61,6 +60,7 @@ from ctrlib.lab.judged import STUDENTS, ranks, with_ranks_and_widths
 from ctrlib.lab.search import searched
 from ctrlib.lab.streams import measure_runs
 from ctrlib.lab.tables import by_seed, paired_table, papers_table
+from ctrlib.views.footer import footer
 
 # %% [markdown]
 # ## What a teacher hands over

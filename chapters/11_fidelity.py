@@ -44,7 +44,6 @@ from plotly.subplots import make_subplots
 
 from ctrlib import views
 from ctrlib.figures import figure_table, intervals, logarithmic, scatter
-from ctrlib.footer import footer
 from ctrlib.lab import Grid, run_grid
 from ctrlib.lab.claims import evaluate_claims, load_claims
 from ctrlib.lab.dual_stream import student, student_search, teacher_run, teacher_search
@@ -72,6 +71,7 @@ from ctrlib.lab.fidelity import (
 )
 from ctrlib.lab.interactions import second_derivatives
 from ctrlib.lab.streams import measure_runs
+from ctrlib.views.footer import footer
 
 # %% [markdown]
 # ## A study whose truth is known

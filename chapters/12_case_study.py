@@ -37,7 +37,6 @@ from IPython.display import Markdown, display
 
 from ctrlib import views
 from ctrlib.figures import figure_table, intervals, scatter
-from ctrlib.footer import footer
 from ctrlib.lab import Grid, run_grid
 from ctrlib.lab.case_study import (
     GROUPS,
@@ -52,6 +51,7 @@ from ctrlib.lab.dual_stream import student, student_search, teacher_run, teacher
 from ctrlib.lab.experiments import experiment_records
 from ctrlib.lab.fidelity import over_seeds
 from ctrlib.lab.streams import measure_runs
+from ctrlib.views.footer import footer
 
 # %% [markdown]
 # ## A trap

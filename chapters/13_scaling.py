@@ -42,7 +42,6 @@ from ctrlib import views
 from ctrlib.bench import tables
 from ctrlib.errors import RecordError
 from ctrlib.figures import DASHES, PALETTE, curves, figure_table, intervals, logarithmic, scatter
-from ctrlib.footer import footer
 from ctrlib.lab import Grid, run_anew, run_grid
 from ctrlib.lab.claims import evaluate_claims, load_claims
 from ctrlib.lab.dual_stream import NAME, student, student_search, teacher_run, teacher_search
@@ -52,6 +51,7 @@ from ctrlib.lab.leaderboard import DATASETS as LISTED
 from ctrlib.lab.stats import fitted_curve, relative_improvement, summary
 from ctrlib.lab.streams import measure_runs
 from ctrlib.lab.tables import by_seed, papers_table
+from ctrlib.views.footer import footer
 
 # %% [markdown]
 # ## What is varied

@@ -39,7 +39,6 @@ from IPython.display import Markdown, display
 from ctrlib import views
 from ctrlib.bench import tables as speed
 from ctrlib.figures import figure_table, intervals, logarithmic, scatter, stretches
-from ctrlib.footer import footer
 from ctrlib.lab import Grid, run_anew, run_grid
 from ctrlib.lab.dual_stream import student_search, teacher_search
 from ctrlib.lab.experiments import experiment_records, experiment_runs
@@ -58,6 +57,7 @@ from ctrlib.lab.overall import (
 from ctrlib.lab.published import printed
 from ctrlib.lab.stats import MIN_SEEDS_FOR_TEST, summary
 from ctrlib.lab.tables import papers_table
+from ctrlib.views.footer import footer
 
 # %% [markdown]
 # ## The systems

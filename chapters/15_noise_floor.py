@@ -35,7 +35,6 @@ from IPython.display import Markdown, display
 
 from ctrlib import views
 from ctrlib.figures import intervals, scatter
-from ctrlib.footer import footer
 from ctrlib.lab import Grid, run_anew, run_grid
 from ctrlib.lab.dual_stream import teacher_search
 from ctrlib.lab.experiments import EXPERIMENTS, experiment_records, experiment_runs, measured_on
@@ -52,6 +51,7 @@ from ctrlib.lab.noise import (
 )
 from ctrlib.lab.stats import noise
 from ctrlib.lab.tables import by_seed, papers_table
+from ctrlib.views.footer import footer
 
 # %% [markdown]
 # ## What a seed decides

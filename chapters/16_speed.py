@@ -46,7 +46,6 @@ from ctrlib.bench.floors import copy_rate, matrix_rate, seconds_each, work_of_st
 from ctrlib.data import synthetic_dataset
 from ctrlib.errors import unknown
 from ctrlib.figures import curves, figure_table, intervals, logarithmic, scatter, stacked
-from ctrlib.footer import footer
 from ctrlib.lab import load_records, run_grid
 from ctrlib.lab.precision import both_precisions, equality, precision_grid, trials
 from ctrlib.lab.runner import environment
@@ -55,6 +54,7 @@ from ctrlib.lab.tables import papers_table
 from ctrlib.models import build_model
 from ctrlib.train import Protocol
 from ctrlib.train.fit import Trainer
+from ctrlib.views.footer import footer
 
 REPEATS = {"smoke": 3, "quick": 15, "paper": 11}
 DATA = "frappe_x1-rebuilt"

@@ -256,8 +256,8 @@ def run_fit(options: argparse.Namespace) -> int:
 
 def run_experiment(options: argparse.Namespace) -> int:
     """Execute a chapter in a profile, and judge the new runs by the recorded ones."""
+    from ctrlib.book.rerun import OWN, rerun
     from ctrlib.paths import root
-    from ctrlib.rerun import OWN, rerun
     from ctrlib.train.fit import checked_device
 
     checked_device(options.device)  # before a notebook starts
@@ -269,12 +269,12 @@ def run_experiment(options: argparse.Namespace) -> int:
 
 def run_book(options: argparse.Namespace) -> int:
     """Build the book, or only pair the notebooks."""
-    from ctrlib import book
+    from ctrlib.book import builder
 
     if options.pair:
-        book.pair()
+        builder.pair()
         return 0
-    return book.build(checked_profile(options.profile), options.only, options.out, fresh=options.fresh)
+    return builder.build(checked_profile(options.profile), options.only, options.out, fresh=options.fresh)
 
 
 def run_records(options: argparse.Namespace) -> int:

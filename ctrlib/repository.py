@@ -1,11 +1,13 @@
-"""Where the project's repository is: set in one place, used by buttons, links and Google Colab's cell."""
+"""The project's repository: its address, set in one place, and the texts of the book's pages that it holds."""
 
 from __future__ import annotations
 
 import os
 import subprocess
+from pathlib import Path
 from typing import Any
 
+from ctrlib.errors import CtrlibError
 from ctrlib.lab.records import note_read
 from ctrlib.paths import root
 
@@ -41,3 +43,22 @@ def _origin() -> str:
         return ""
     address = address.replace("git@github.com:", "https://github.com/").removesuffix(".git")
     return address if address.startswith("https://github.com/") else ""
+
+
+def sources() -> dict[str, Path]:
+    """Return name -> text source of the executed pages: chapters first, since other pages tell of records."""
+    executed = [p for p in texts() if "\nkernelspec:" in p.read_text(encoding="utf-8")]
+    found = {p.stem: p for p in [*chapters(), *executed]}
+    if not found:
+        raise CtrlibError(f"No pages in {root()}. Run this in a checkout, or set CTRLIB_ROOT to one.")
+    return found
+
+
+def chapters() -> list[Path]:
+    """Return the analyses, `chapters/*.py`."""
+    return sorted((root() / "chapters").glob("*.py"))
+
+
+def texts() -> list[Path]:
+    """Return the pages that are not analyses, `book/*.md`."""
+    return sorted((root() / "book").glob("*.md"))

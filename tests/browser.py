@@ -13,7 +13,7 @@ from pathlib import Path
 
 from playwright.sync_api import Browser, Page, TimeoutError, sync_playwright
 
-from ctrlib.pictures import find_browser
+from ctrlib.book.pictures import find_browser
 
 __all__ = ["Visit", "find_browser", "opened", "serve", "start", "visit"]
 

@@ -17,7 +17,7 @@ import papermill
 import pytest
 from playwright.sync_api import Browser
 
-from ctrlib import book, pages
+from ctrlib.book import builder, pages
 from ctrlib.errors import CtrlibError, SettingError
 from ctrlib.paths import JOBS, cache_dir
 
@@ -92,7 +92,7 @@ def tiny_book(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("CTRLIB_ROOT", str(folder))
         patch.setenv("CTRLIB_REPOSITORY", "https://github.com/someone/something")
-        assert book.build("smoke") == 0
+        assert builder.build("smoke") == 0
         yield folder / "build" / "_build" / "html"
 
 
@@ -112,11 +112,11 @@ def test_source_and_notebook_are_in_step(source: Path) -> None:
 
 def test_pairing_again_changes_nothing_and_an_edit_changes_one_cell(root: Path) -> None:
     chapter = checkout(root) / "chapters" / "01_tiny.py"
-    assert book.pair() == [chapter.with_suffix(".ipynb")]
-    assert book.pair() == []
+    assert builder.pair() == [chapter.with_suffix(".ipynb")]
+    assert builder.pair() == []
     before = {cell.id for cell in nbformat.read(chapter.with_suffix(".ipynb"), 4).cells}
     chapter.write_text(CHAPTER.replace("# # Tiny", "# # Tinier"))
-    assert len(book.pair()) == 1
+    assert len(builder.pair()) == 1
     after = {cell.id for cell in nbformat.read(chapter.with_suffix(".ipynb"), 4).cells}
     assert len(before - after) == 1 and len(before) == len(after)
 
@@ -147,7 +147,7 @@ def test_paired_notebook_runs_in_a_clean_clone(
     monkeypatch.setenv("PYTHONPATH", str(clone))
     for setting in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", JOBS):  # tests run side by side
         monkeypatch.setenv(setting, "1")
-    with book.own_sockets() as sockets:
+    with builder.own_sockets() as sockets:
         papermill.execute_notebook(
             clone / name,
             tmp_path / "out.ipynb",
@@ -160,7 +160,7 @@ def test_paired_notebook_runs_in_a_clean_clone(
 
 
 def test_kernels_started_together_share_no_socket() -> None:
-    with book.own_sockets() as one, book.own_sockets() as other:
+    with builder.own_sockets() as one, builder.own_sockets() as other:
         assert one.KernelManager.ip != other.KernelManager.ip
         folders = [Path(sockets.KernelManager.ip).parent for sockets in (one, other)]
         assert all(folder.is_dir() for folder in folders)
@@ -178,34 +178,34 @@ def test_importing_ctrlib_needs_none_of_the_books_tools() -> None:
 
 def test_unknown_profile_and_page_name_the_nearest() -> None:
     with pytest.raises(SettingError, match=r"profile 'quik'.*Did you mean 'quick'"):
-        book.build("quik")
+        builder.build("quik")
     with pytest.raises(SettingError, match=r"page 'nubmers'.*Did you mean 'numbers'"):
-        book.build("smoke", ["nubmers"])
+        builder.build("smoke", ["nubmers"])
 
 
 def test_missing_tool_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(book, "TOOLS", ("no_such_tool",))
+    monkeypatch.setattr(builder, "TOOLS", ("no_such_tool",))
     with pytest.raises(CtrlibError, match=r"needs no_such_tool.*'ctrlib\[book\]'"):
-        book.build("smoke")
+        builder.build("smoke")
 
 
 def test_failing_cell_is_named_and_fails_the_build(root: Path) -> None:
     checkout(root, HEADER + "\n# %%\nx = 1\n\n# %%\nnumber = x / 0\n")
     with pytest.raises(CtrlibError, match=r"(?s)01_tiny failed in cell \[3\].*number = x / 0.*ZeroDivisionError"):
-        book.build("smoke")  # papermill adds a cell
+        builder.build("smoke")  # papermill adds a cell
     assert not (root / "build" / "_build").exists()
 
 
 def test_warning_fails_the_build(root: Path, capfd: pytest.CaptureFixture[str]) -> None:
     checkout(root, HEADER + "\n# %% [markdown]\n# # Tiny\n# See {numref}`no-such-figure`.\n")
-    assert book.build("smoke") != 0
+    assert builder.build("smoke") != 0
     assert "no-such-figure" in capfd.readouterr().err
 
 
 def test_typed_result_fails_the_build(root: Path) -> None:
     checkout(root, HEADER + "\n# %% [markdown]\n# # Tiny\n# The AUC is 0.9812.\n")
     with pytest.raises(CtrlibError, match=r"01_tiny\.py: 0\.9812"):
-        book.build("smoke")
+        builder.build("smoke")
 
 
 @pytest.mark.parametrize(
@@ -273,7 +273,7 @@ def test_tiny_book_is_complete_and_loads_nothing(tiny_book: Path) -> None:
 def test_draft_of_one_page_reuses_the_others(tiny_book: Path, capfd: pytest.CaptureFixture[str]) -> None:
     out = tiny_book.parents[1]
     before = (out / "executed" / "smoke" / "01_tiny.ipynb").stat().st_mtime_ns
-    book.stage("smoke", out)
+    builder.stage("smoke", out)
     assert "without outputs" not in capfd.readouterr().out
     assert (out / "executed" / "smoke" / "01_tiny.ipynb").stat().st_mtime_ns == before
     assert "ctr-figure" in (out / "site" / "chapters" / "01_tiny.ipynb").read_text()

@@ -13,12 +13,12 @@ from docutils.nodes import make_id
 from test_pages_in_browser import BUILT
 
 from ctrlib import build_model
-from ctrlib.differences import HEADINGS, PAGES, Block, address, differences, labels, overview, slug
 from ctrlib.errors import SettingError
 from ctrlib.lab.counts import counted, plain_schema, weights
 from ctrlib.lab.differences import KINDS, effects, load_differences
 from ctrlib.lab.experiments import EXPERIMENTS, experiment_records
 from ctrlib.losses import COMPARED, DISTILLATION, LOSSES
+from ctrlib.views.differences import HEADINGS, PAGES, Block, address, differences, labels, overview, slug
 
 ROOT = Path(__file__).resolve().parent.parent
 ENTRIES = load_differences(ROOT / "data" / "papers" / "differences.toml")

@@ -17,14 +17,14 @@ import pytest
 from playwright.sync_api import Browser
 from torch import nn
 
-from ctrlib import gallery, gallery_page
-from ctrlib.diagrams import KINDS, SYMBOLS, Block, Chain, legend, parsed, svg, words
 from ctrlib.errors import CtrlibError, SettingError
-from ctrlib.gallery import COUNTED, FAMILIES, Card, describe
-from ctrlib.gallery_page import OTHER_FORMS, Gallery
 from ctrlib.layers import MLP, FieldEmbedding, FirstOrder
 from ctrlib.models import MODELS, CTRModel, build_model
 from ctrlib.neurons import FORMATS
+from ctrlib.views import gallery, gallery_page
+from ctrlib.views.diagrams import KINDS, SYMBOLS, Block, Chain, legend, parsed, svg, words
+from ctrlib.views.gallery import COUNTED, FAMILIES, Card, describe
+from ctrlib.views.gallery_page import OTHER_FORMS, Gallery
 
 ROOT = Path(__file__).resolve().parent.parent
 ADDRESS = "https://github.com/someone/something"
@@ -73,7 +73,7 @@ def gallery_family(name: str) -> str:
 
 def test_every_registered_system_has_a_card(shown: Gallery) -> None:
     names = [card.name for card in shown.cards]
-    assert sorted(names) == sorted({gallery.card_of(name) for name in MODELS}), "see FAMILIES in ctrlib/gallery.py"
+    assert sorted(names) == sorted({gallery.card_of(name) for name in MODELS}), "see FAMILIES in views/gallery.py"
     whole = "".join(shown.family(family).html for family in FAMILIES)
     for name in MODELS:
         assert f'id="model-{name.replace("&", "&amp;")}"' in whole

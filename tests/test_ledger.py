@@ -15,15 +15,16 @@ import pandas as pd
 import pytest
 from playwright.sync_api import Browser, Page
 
-from ctrlib import book, ledger_page
+from ctrlib.book import builder
 from ctrlib.errors import CtrlibError, SettingError
 from ctrlib.lab import boundaries, passes
 from ctrlib.lab.claims import Claim, evaluate_claims, load_claims, load_untestable
 from ctrlib.lab.experiments import EXPERIMENTS
 from ctrlib.lab.judged import judged_runs, with_every_name, with_ranks_and_widths
 from ctrlib.lab.made import leave, left
-from ctrlib.ledger import OUTCOMES, Entry, chapter_of, counts, judged_frames, ledger, verdict_section
 from ctrlib.paths import root
+from ctrlib.views import ledger_page
+from ctrlib.views.ledger import OUTCOMES, Entry, chapter_of, counts, judged_frames, ledger, verdict_section
 
 BUILT = root() / "build" / "_build" / "html"
 RECORDS = root() / "data" / "records"
@@ -337,8 +338,8 @@ def test_reading_time_counts_prose_alone(tmp_path: Path) -> None:
 
 def test_the_landing_page_comes_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     order: list[str] = []
-    monkeypatch.setattr(book, "execute", lambda name, parameters, out: order.append(name))
-    book.execute_all(["claims", "index", "02_boundaries", "numbers"], "paper", tmp_path)
+    monkeypatch.setattr(builder, "execute", lambda name, parameters, out: order.append(name))
+    builder.execute_all(["claims", "index", "02_boundaries", "numbers"], "paper", tmp_path)
     assert order == ["02_boundaries", "claims", "numbers", "index"]
 
 

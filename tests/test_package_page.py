@@ -8,7 +8,7 @@ import pytest
 
 import ctrlib
 from ctrlib.errors import SettingError
-from ctrlib.package_page import SECTIONS, Package, prose, signature
+from ctrlib.views.package_page import SECTIONS, Package, prose, signature
 
 ON_OTHER_PAGES = {"MODELS", "FORMATS", "DSMLP", "ECKD"}  # told in the page's prose, or on the gallery's cards
 

@@ -15,7 +15,7 @@ import pytest
 from playwright.sync_api import Browser, Page, Route
 from test_book import HEADER, ROOT, checkout
 
-from ctrlib import book
+from ctrlib.book import builder
 
 BUILT = ROOT / "build" / "_build" / "html"
 PAGES = sorted(path.relative_to(BUILT).as_posix() for path in BUILT.glob("[bc]*/*.html"))
@@ -64,7 +64,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     folder = checkout(tmp_path_factory.mktemp("tiny"), CHAPTER)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("CTRLIB_ROOT", str(folder))
-        assert book.build("smoke") == 0
+        assert builder.build("smoke") == 0
         yield folder / "build" / "_build" / "html"
 
 

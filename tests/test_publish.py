@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 import ctrlib
-from ctrlib import book, pages, publish
+from ctrlib.book import builder, pages, publish
 from ctrlib.errors import SettingError
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -51,7 +51,7 @@ def test_a_broken_link_fails_the_build(tmp_path: Path, capsys: pytest.CaptureFix
     html.mkdir(parents=True)
     (tmp_path / "_config.yml").write_text("{}")
     (html / "index.html").write_text(PAGE.format('<a href="gone.html">x</a>'))
-    assert book.check(tmp_path) == 1
+    assert builder.check(tmp_path) == 1
     assert "index.html links to gone.html, which is not there" in capsys.readouterr().err
 
 
@@ -135,10 +135,10 @@ def test_the_address_follows_from_the_repository(
 def test_the_configuration_names_the_address_where_it_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CTRLIB_ROOT", str(ROOT))
     monkeypatch.setenv("CTRLIB_REPOSITORY", "https://github.com/someone/something")
-    assert book.configuration()["html"]["baseurl"] == f"{ADDRESS}/"
+    assert builder.configuration()["html"]["baseurl"] == f"{ADDRESS}/"
     monkeypatch.delenv("CTRLIB_REPOSITORY")
     monkeypatch.setattr("ctrlib.repository._origin", lambda: "")
-    assert "baseurl" not in book.configuration()["html"]
+    assert "baseurl" not in builder.configuration()["html"]
 
 
 def test_without_an_address_no_page_names_one(tmp_path: Path, manifest: Path) -> None:

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 from test_book import HEADER
 
-from ctrlib import rerun as command
+from ctrlib.book import rerun as command
 from ctrlib.cli import main
 from ctrlib.errors import CtrlibError, SettingError
 from ctrlib.lab import rerun, stats

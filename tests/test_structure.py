@@ -14,7 +14,7 @@ from packaging.specifiers import SpecifierSet
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "ctrlib"
 ORDER = [
-    ["errors", "paths", "seeds", "colab", "typed"],
+    ["errors", "paths", "seeds", "typed"],
     ["data"],
     ["layers"],
     ["neurons", "khatri_rao", "losses"],
@@ -23,14 +23,9 @@ ORDER = [
     ["train", "plane"],
     ["classifier"],
     ["lab"],
-    ["figures", "diagrams"],
-    ["views", "differences", "footer", "embed"],
-    ["pages", "pictures", "plotly_js"],
-    ["repository"],
-    ["freshness", "publish"],
-    ["book", "bench"],
-    ["ledger", "gallery", "rerun"],
-    ["gallery_page", "ledger_page", "package_page"],
+    ["figures", "bench", "repository"],
+    ["views"],
+    ["book"],
     ["cli"],
 ]
 RANK = {room: rank for rank, rooms in enumerate(ORDER) for room in rooms}

@@ -23,7 +23,7 @@ import pandas as pd
 import pytest
 import yaml
 
-from ctrlib import book, colab, pages
+from ctrlib.book import builder, colab, pages
 from ctrlib.errors import DataError, SettingError
 from ctrlib.lab.calibration import calibration_error, chance_error, reliability
 
@@ -86,16 +86,16 @@ def test_the_address_is_set_in_one_place(settings: Path, monkeypatch: pytest.Mon
     told = yaml.safe_load(settings.read_text())
     told["repository"] = {"branch": "main"}
     settings.write_text(yaml.safe_dump(told))
-    assert book.repository() == {}
-    config = book.configuration()
+    assert builder.repository() == {}
+    config = builder.configuration()
     assert "launch_buttons" not in config and not any(name.startswith("use_") for name in config["html"])
     told["repository"]["url"] = ADDRESS + "/"
     settings.write_text(yaml.safe_dump(told))
-    assert book.repository() == {"address": ADDRESS, "branch": "main"}
-    config = book.configuration()
+    assert builder.repository() == {"address": ADDRESS, "branch": "main"}
+    config = builder.configuration()
     assert config["repository"]["url"] == ADDRESS and {"binderhub_url", "colab_url"} <= set(config["launch_buttons"])
     monkeypatch.setenv("CTRLIB_REPOSITORY", ADDRESS + "-fork")
-    assert book.repository()["address"] == book.configuration()["repository"]["url"] == ADDRESS + "-fork"
+    assert builder.repository()["address"] == builder.configuration()["repository"]["url"] == ADDRESS + "-fork"
 
 
 # ---- what the cell does on Colab -------------------------------------------------------------------------

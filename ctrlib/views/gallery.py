@@ -1,8 +1,8 @@
 """What the model gallery says: a card for every registered system, from its docstring, its code and what is recorded.
 
 A system's docstring is the single source of its card. It begins with what the model gives and its equation, and goes on
-with paragraphs that begin with `LABELS`: the structure (see `ctrlib.diagrams`), the parameters, the source and the
-differences between paper and public code. All else is computed when the page is built.
+with paragraphs that begin with `LABELS`: the structure (see `ctrlib.views.diagrams`), the parameters, the source and
+the differences between paper and public code. All else is computed when the page is built.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from ctrlib.embed import HEIGHT, plain
+from ctrlib.book.embed import HEIGHT, plain
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "/usr/bin/chromium")
 WIDTH = 760  # pixels, about the width of a page's text

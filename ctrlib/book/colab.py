@@ -29,7 +29,7 @@ if "COLAB_RELEASE_TAG" in os.environ:
             clone = ["git", "clone", "--quiet", "--depth=1", "--branch={branch}", "{address}", "{folder}"]
             subprocess.run(clone, check=True)
         os.chdir("{folder}")
-    runpy.run_path("ctrlib/colab.py")["set_up"]()"""
+    runpy.run_path("ctrlib/book/colab.py")["set_up"]()"""
 
 
 def cell(address: str, branch: str = "main") -> str:

@@ -6,7 +6,7 @@ What plotly wrote into an executed page becomes files that bear the same name, a
                that was opened from a disk may not read other files.
     NAME.csv   the numbers drawn
     NAME.svg   the figure as it first appears: shown until it is drawn, and to readers without scripts
-               (`ctrlib.pictures`)
+               (`ctrlib.book.pictures`)
 
 Numbers are rounded to seven significant digits in these files, which no screen can show. The notebook keeps all digits.
 """

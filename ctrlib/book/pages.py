@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from ctrlib import colab
-from ctrlib.embed import Shelf
+from ctrlib.book import colab
+from ctrlib.book.embed import Shelf
 
 Notebook = Any  # nbformat brings no types
 PLOTLY = "application/vnd.plotly.v1+json"

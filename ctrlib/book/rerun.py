@@ -10,13 +10,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from ctrlib.book import execute, sources
+from ctrlib.book.builder import execute
 from ctrlib.data import DATASETS
 from ctrlib.errors import SettingError, unknown
 from ctrlib.lab.experiments import EXPERIMENTS, experiment_named
 from ctrlib.lab.rerun import Records, stored, told_claims, verdict
 from ctrlib.lab.search import SEARCH
 from ctrlib.paths import records_dir, root
+from ctrlib.repository import sources
 
 OWN = Path("build") / "rerun"  # below the root, unless a person names another folder
 

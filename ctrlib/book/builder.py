@@ -33,14 +33,10 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from ctrlib import pictures, plotly_js
-from ctrlib.embed import Shelf, name_of
-from ctrlib.errors import CtrlibError, unknown
-from ctrlib.footer import IN_THE_BOOK
-from ctrlib.freshness import changed, code_digest, executed_on, inputs, keep, shared_inputs
-from ctrlib.lab.export import write_csv
-from ctrlib.lab.records import READS
-from ctrlib.pages import (
+from ctrlib.book import pictures, plotly_js
+from ctrlib.book.embed import Shelf, name_of
+from ctrlib.book.freshness import changed, code_digest, executed_on, inputs, keep, shared_inputs
+from ctrlib.book.pages import (
     figures_of,
     for_the_book,
     marked_stale,
@@ -50,9 +46,13 @@ from ctrlib.pages import (
     with_text_of,
     without_machine,
 )
+from ctrlib.book.publish import finish, site_address
+from ctrlib.errors import CtrlibError, unknown
+from ctrlib.lab.export import write_csv
+from ctrlib.lab.records import READS
 from ctrlib.paths import JOBS, MADE, root
-from ctrlib.publish import finish, site_address
-from ctrlib.repository import repository, settings
+from ctrlib.repository import chapters, repository, settings, sources, texts
+from ctrlib.views.footer import IN_THE_BOOK
 
 PROFILES = ("smoke", "quick", "paper")
 LANDING = "index"  # tells what other pages have found
@@ -77,9 +77,9 @@ def build(
     """Execute, render and check the book below `out` (default `build/`); return the exit code.
 
     A page is executed when what its outputs depend on has changed since its last execution with the same profile
-    (`ctrlib.freshness`); `fresh` executes all. `only` executes just the pages named (`01_activation`), none where it is
-    empty; the others are shown as they were executed last, and those that have changed say so. Such a book is a draft:
-    its warnings are printed and do not fail.
+    (`ctrlib.book.freshness`); `fresh` executes all. `only` executes just the pages named (`01_activation`), none where
+    it is empty; the others are shown as they were executed last, and those that have changed say so. Such a book is a
+    draft: its warnings are printed and do not fail.
     Raises `SettingError` for an unknown profile or page, `CtrlibError` when a cell fails, when a tool of the
     extra `book` is missing, or when prose holds a result that nobody computed.
     """
@@ -112,23 +112,6 @@ def pair() -> list[Path]:
     return changed
 
 
-def sources() -> dict[str, Path]:
-    """Return name -> text source of the executed pages: chapters first, since other pages tell of records."""
-    texts = [p for p in _texts() if "\nkernelspec:" in p.read_text(encoding="utf-8")]
-    found = {p.stem: p for p in [*_chapters(), *texts]}
-    if not found:
-        raise CtrlibError(f"No pages in {root()}. Run this in a checkout, or set CTRLIB_ROOT to one.")
-    return found
-
-
-def _texts() -> list[Path]:
-    return sorted((root() / "book").glob("*.md"))
-
-
-def _chapters() -> list[Path]:
-    return sorted((root() / "chapters").glob("*.py"))
-
-
 def require_tools() -> None:
     """Raise `CtrlibError` when a tool of the extra `book` is not installed."""
     if missing := ", ".join(name for name in TOOLS if find_spec(name) is None):
@@ -137,8 +120,8 @@ def require_tools() -> None:
 
 def refuse_typed_numbers() -> None:
     """Raise `CtrlibError` when prose holds a typed result: a page shows what code or a record gives."""
-    prose = {page: page.read_text(encoding="utf-8") for page in _texts()}
-    for page in _chapters():
+    prose = {page: page.read_text(encoding="utf-8") for page in texts()}
+    for page in chapters():
         prose[page] = "\n\n".join(c.source for c in _notebook(page).cells if c.cell_type == "markdown")
     found = [f"{page.relative_to(root())}: {n}" for page, text in prose.items() for n in typed_numbers(text)]
     if found:
@@ -153,8 +136,8 @@ def execute_all(names: list[str], profile: str, out: Path, *, fresh: bool = True
     cores, and they take turns. Raises the first error met.
     """
     workers = 1 if profile == "paper" else os.cpu_count() or 1
-    chapters = {path.stem for path in _chapters()}
-    first, last = [n for n in names if n in chapters], [n for n in names if n == LANDING]
+    analyses = {path.stem for path in chapters()}
+    first, last = [n for n in names if n in analyses], [n for n in names if n == LANDING]
     for group in (first, [n for n in names if n not in [*first, *last]], last):
         if not fresh:
             group = _outdated(group, profile, out)
@@ -388,7 +371,7 @@ def _add_downloads(assets: Path) -> None:
     """Put the run records as tables and the chapters' sources where the pages' footers link to."""
     write_csv(assets / "records")
     (assets / "sources").mkdir(exist_ok=True)
-    for chapter in _chapters():
+    for chapter in chapters():
         shutil.copy(chapter, assets / "sources")
 
 

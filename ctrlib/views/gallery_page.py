@@ -1,4 +1,4 @@
-"""How the model gallery looks: overview, cards and diagrams as HTML (`ctrlib.gallery` says what is in them).
+"""How the model gallery looks: overview, cards and diagrams as HTML (`ctrlib.views.gallery` says what is in them).
 
 The page's script and colours are `book/assets/gallery.js` and `gallery.css`; without them all cards are there, closed.
 """
@@ -15,15 +15,15 @@ from typing import Any
 import pandas as pd
 from torch import nn
 
-from ctrlib import diagrams
 from ctrlib.errors import unknown
 from ctrlib.figures import Table
-from ctrlib.gallery import COUNTED, FAMILIES, NEURONS, Card, cards, describe, family_of, parameters, schemas
 from ctrlib.models import MODELS, CTRModel, ModelSettings
 from ctrlib.models.dnn import DNNSettings
 from ctrlib.models.sfg import SFGCross
 from ctrlib.neurons import FORMATS
-from ctrlib.views import setting
+from ctrlib.views import diagrams
+from ctrlib.views.gallery import COUNTED, FAMILIES, NEURONS, Card, cards, describe, family_of, parameters, schemas
+from ctrlib.views.runs import setting
 
 LEGEND = {
     "table": "a look-up table",

@@ -21,14 +21,15 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+import ctrlib
+from ctrlib.book.pages import INJECTED, Notebook
 from ctrlib.lab.made import LEFT
 from ctrlib.lab.records import TEXT
-from ctrlib.pages import INJECTED, Notebook
 from ctrlib.paths import records_dir, root
-from ctrlib.repository import NOTED, repository
+from ctrlib.repository import NOTED, chapters, repository, texts
 
-# Modules that build and publish the book. No page and no other module imports them, so they change no output.
-BUILD_ONLY = ("book", "cli", "embed", "freshness", "pages", "pictures", "plotly_js", "publish", "rerun")
+# What builds and publishes the book. No page and no other module imports it, so it changes no output.
+BUILD_ONLY = ("book", "cli.py")
 LIBRARIES = ("torch", "numpy", "pandas", "scikit-learn", "scipy", "numba", "polars", "plotly", "contourpy")
 CODE = "the page's code"
 OPTIONAL = {  # -> how what was read is noted
@@ -63,7 +64,7 @@ def shared_inputs(made: Path | None = None) -> dict[str, str]:
     left = sorted(made.glob("*.json")) if made else []
     found |= {f"what a page left as {path.stem}": _of_files([path]) for path in left}
     found["the repository's address"] = _digest(json.dumps(repository()))
-    return found | {"the text of all pages": _of_files(_texts())}
+    return found | {"the text of all pages": _of_files([*chapters(), *texts()])}
 
 
 def code_digest(notebook: Notebook) -> str:
@@ -120,16 +121,8 @@ def executed_on(path: Path) -> str:
 
 
 def _package() -> list[Path]:
-    package = Path(__file__).parent
-    return [p for p in sorted(package.rglob("*.py")) if p.relative_to(package).parts[0] not in _build_files()]
-
-
-def _build_files() -> set[str]:
-    return {f"{name}.py" for name in BUILD_ONLY}
-
-
-def _texts() -> list[Path]:
-    return [*sorted((root() / "chapters").glob("*.py")), *sorted((root() / "book").glob("*.md"))]
+    package = Path(ctrlib.__file__).parent
+    return [p for p in sorted(package.rglob("*.py")) if p.relative_to(package).parts[0] not in BUILD_ONLY]
 
 
 def _stored() -> list[Path]:

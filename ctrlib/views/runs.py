@@ -490,7 +490,7 @@ def claim_link(name: str) -> str:
     words = html.escape(sentences[name].rstrip("."))
     if not (root() / "book" / "claims.md").exists():
         return words
-    return f'<a href="../book/claims.md#claim-{name}">{words}</a>'  # ctrlib.pages makes it .html
+    return f'<a href="../book/claims.md#claim-{name}">{words}</a>'  # ctrlib.book.pages makes it .html
 
 
 def show(figure: Any, caption: str, claim: str = "") -> None:

@@ -19,8 +19,8 @@ from ctrlib.errors import CtrlibError
 from ctrlib.figures import Table
 from ctrlib.lab.claims import Claim, printed_effects
 from ctrlib.lab.records import TEXT, note_read
-from ctrlib.ledger import OUTCOMES, Entry, counts, verdict_section
 from ctrlib.paths import root
+from ctrlib.views.ledger import OUTCOMES, Entry, counts, verdict_section
 
 MARKS = dict(zip(OUTCOMES, ("✓", "✓", "=", "?", "✗", "✗", "–", "·"), strict=True))  # colours repeat what they say
 MEANINGS = {

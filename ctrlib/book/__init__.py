@@ -1,0 +1,1 @@
+"""How the book is built: pages executed, figures put into them, the whole rendered and checked."""
