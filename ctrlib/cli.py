@@ -68,6 +68,13 @@ def parser() -> argparse.ArgumentParser:
     fit.add_argument("--protocol", nargs="*", metavar="NAME=VALUE", help=protocol_help, **several)
     fit.set_defaults(command=run_fit)
 
+    scored = commands.add_parser("predict", help="click probabilities for the rows of a table")
+    scored.add_argument("weights", type=Path, help="what fit --table ... --save or CTRClassifier.save left")
+    scored.add_argument("table", type=Path, help="a CSV, TSV or Parquet file with the columns of the training")
+    scored.add_argument("--out", type=Path, metavar="FILE", help="write the table here as CSV, with the probabilities")
+    scored.add_argument("--device", default="cpu", help="cpu (the default) or cuda")
+    scored.set_defaults(command=run_predict)
+
     run = commands.add_parser("run", help="execute a chapter, write its run records and compare them with those stored")
     run.add_argument("chapter", help="its experiment, file or number, for example qnn-alpha, 05_qnn_alpha or 5")
     run.add_argument("--profile", default="paper", help=", ".join(PROFILES))
@@ -183,10 +190,11 @@ def run_data(options: argparse.Namespace) -> int:
 def run_fit(options: argparse.Namespace) -> int:
     """Train one model and print its epochs and scores."""
     from ctrlib import ds_mlp, eckd
-    from ctrlib.data import load_dataset, load_table
+    from ctrlib.data import load_dataset, load_table, table_encoder
     from ctrlib.models import MODELS, build_model
     from ctrlib.train import NUMERICS, Protocol, fit, read_weights, save_weights
     from ctrlib.train.fit import checked_device, out_of_memory_explained
+    from ctrlib.train.weights import ENCODER
 
     checked_device(options.device)  # before data are read
     if not options.table and (options.fields or options.label):
@@ -247,10 +255,33 @@ def run_fit(options: argparse.Namespace) -> int:
     )
     if checkpoint:
         about = {"seed": options.seed, "valid": result.valid.to_dict(), "test": result.test.to_dict()}
+        if options.table:
+            taught = table_encoder(options.table, label=label, fields=fields, min_count=protocol.min_count)
+            about[ENCODER] = taught.to_dict()
         save_weights(options.save, model, data, parent=start, **about)
         checkpoint.unlink(missing_ok=True)
         print(f"weights in {options.save}")
     print(f"best epoch {result.best_epoch}: test AUC {result.test.auc:.4f}, logloss {result.test.logloss:.4f}")
+    return 0
+
+
+def run_predict(options: argparse.Namespace) -> int:
+    """Print the click probability of each row, or write the table with them."""
+    from ctrlib.data.read import read_table
+    from ctrlib.scoring import PROBABILITY, score
+
+    rows = read_table(options.table)
+    if options.out and PROBABILITY in rows.columns:
+        raise SettingError(f"{options.table} has a column '{PROBABILITY}' already. Rename it, or leave out --out.")
+    found = score(options.weights, rows, options.device).round(6)
+    if not options.out:
+        print("\n".join(f"{value:.6f}" for value in found))
+        return 0
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    partial = options.out.with_name(f"{options.out.name}.{os.getpid()}.part")
+    rows.assign(**{PROBABILITY: found}).to_csv(partial, index=False)
+    os.replace(partial, options.out)
+    print(f"{len(rows):,} rows with their {PROBABILITY} in {options.out}")
     return 0
 
 

@@ -11,11 +11,15 @@ import pandas as pd
 import pytest
 import torch
 
+from ctrlib import CTRClassifier
 from ctrlib.cli import main, settings, table_fields
 from ctrlib.data import Field, load_table
-from ctrlib.errors import SettingError
+from ctrlib.data.encoder import Encoder
+from ctrlib.errors import DataError, RecordError, SettingError
 from ctrlib.models import build_model
-from ctrlib.train import load_model, start_from
+from ctrlib.scoring import PROBABILITY, score
+from ctrlib.train import Protocol, load_model, predict, save_weights, start_from
+from ctrlib.train.weights import ENCODER, read_tensors
 
 
 @pytest.fixture
@@ -32,6 +36,54 @@ def test_fit_on_a_table_of_ones_own(clicks: Path, capsys: pytest.CaptureFixture[
     assert main([*words, "--protocol", "max_epochs=2", "batch_size=50", "--set", "layers=2"]) == 0
     out = capsys.readouterr().out
     assert "epoch   2" in out and "test AUC" in out
+
+
+def test_saved_weights_score_other_rows(clicks: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    weights, out = tmp_path / "m.safetensors", tmp_path / "made" / "scored.csv"
+    words = ["fit", "T9", "--table", str(clicks), "--label", "clicked", "--fields", "shop,hour"]
+    assert main([*words, "--protocol", "max_epochs=1", "--save", str(weights)]) == 0
+    rows = pd.DataFrame({"hour": ["1", "77"], "note": ["a", "b"], "shop": ["3", "5"]})  # another order, a new value
+    rows.to_csv(tmp_path / "rows.csv", index=False)
+    capsys.readouterr()
+    assert main(["predict", str(weights), str(tmp_path / "rows.csv")]) == 0
+    printed = [float(line) for line in capsys.readouterr().out.splitlines()]
+    assert main(["predict", str(weights), str(tmp_path / "rows.csv"), "--out", str(out)]) == 0
+    scored = pd.read_csv(out, dtype={"hour": str, "shop": str})
+    assert list(scored) == ["hour", "note", "shop", PROBABILITY] and scored[PROBABILITY].tolist() == printed
+    assert scored[["hour", "note", "shop"]].equals(rows)
+
+    min_count = Protocol.named("qnn", "table").min_count
+    data = load_table(clicks, label="clicked", fields=["shop", "hour"], min_count=min_count)
+    model = load_model(weights, data)
+    table = pd.read_csv(clicks)
+    whole = score(weights, table)
+    ids = Encoder.from_dict(read_tensors(weights)[0][ENCODER]).ids(table)
+    found = {tuple(row): value for row, value in zip(ids.tolist(), whole, strict=True)}
+    expected = torch.sigmoid(predict(model, data.test).double())
+    assert [found[tuple(row)] for row in data.test.ids.tolist()] == pytest.approx(expected.tolist(), abs=1e-7)
+
+    assert main(["predict", str(weights), str(out), "--out", str(out)]) == 1
+    assert f"has a column '{PROBABILITY}' already" in capsys.readouterr().err
+    assert pd.read_csv(out, dtype={"hour": str, "shop": str}).equals(scored)
+
+
+def test_a_saved_classifier_scores_other_rows(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    table = pd.DataFrame({"shop": rng.integers(0, 9, 200), "price": rng.random(200)})
+    model = CTRClassifier("T9", random_state=1, max_epochs=1).fit(table, table["shop"] % 2)
+    path = tmp_path / "classifier.safetensors"
+    model.save(path)
+    text = table.head(5).astype(str)[["price", "shop"]]
+    assert score(path, text) == pytest.approx(model.predict_proba(table.head(5))[:, 1], abs=1e-7)
+    with pytest.raises(DataError, match=r"lack the column .price.*The classifier was trained on shop, price"):
+        score(path, text[["shop"]])
+
+
+def test_weights_without_vocabularies_score_no_rows(clicks: Path, tmp_path: Path) -> None:
+    data = load_table(clicks, label="clicked", fields=["shop", "hour"])
+    save_weights(tmp_path / "w.safetensors", build_model("LR", data.schema), data)
+    with pytest.raises(RecordError, match=r"without vocabularies \(trained on clicks\).*Train on a table"):
+        score(tmp_path / "w.safetensors", pd.read_csv(clicks))
 
 
 def test_three_stages_of_ds_mlp(clicks: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

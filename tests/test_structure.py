@@ -22,7 +22,7 @@ ORDER = [
     ["ds_mlp", "eckd"],
     ["train", "plane"],
     ["classifier"],
-    ["lab"],
+    ["lab", "scoring"],
     ["figures", "bench", "repository"],
     ["views"],
     ["book"],

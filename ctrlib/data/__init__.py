@@ -7,7 +7,7 @@ from ctrlib.data.load import DATASETS, cards, describe, load_dataset, read_raw
 from ctrlib.data.schema import Field, Schema
 from ctrlib.data.stream import StreamedSplit, open_streamed, save_streamed
 from ctrlib.data.synthetic import criteo_shaped, synthetic_dataset
-from ctrlib.data.table import load_table
+from ctrlib.data.table import load_table, table_encoder
 
 __all__ = [
     "DATASETS",
@@ -28,4 +28,5 @@ __all__ = [
     "read_raw",
     "save_streamed",
     "synthetic_dataset",
+    "table_encoder",
 ]

@@ -13,6 +13,7 @@ from ctrlib.data.cards import Frames
 from ctrlib.data.checks import check_count, check_frame
 from ctrlib.data.dataset import CTRDataset, Split, fingerprint
 from ctrlib.data.encode import encode
+from ctrlib.data.encoder import Encoder
 from ctrlib.data.schema import Field
 from ctrlib.data.splits import cut_valid, random_split, subset
 from ctrlib.errors import SettingError
@@ -73,7 +74,12 @@ def prepare(recipe: Recipe, read: Callable[[], Frames]) -> CTRDataset:
     return data
 
 
-def _encoded(recipe: Recipe, frames: Frames) -> CTRDataset:
+def encoder(recipe: Recipe, frames: Frames) -> Encoder:
+    """Return what the training rows teach, by which further rows get the ids that `prepare` gives."""
+    return Encoder.fit(_in_splits(recipe, frames)["train"], recipe.fields, recipe.min_count)
+
+
+def _in_splits(recipe: Recipe, frames: Frames) -> Frames:
     for table, frame in frames.items():
         check_frame(frame, recipe.fields, recipe.label, recipe.place(table))
         check_count(len(frame), recipe.expected.get(table), recipe.place(table))
@@ -83,7 +89,11 @@ def _encoded(recipe: Recipe, frames: Frames) -> CTRDataset:
         frames = cut_valid(frames, recipe.split_seed, recipe.place("train"))
     if recipe.rows is not None:
         frames = subset(frames, recipe.rows, recipe.split_seed)
-    encoded = encode(frames, recipe.fields, recipe.label, recipe.min_count)
+    return frames
+
+
+def _encoded(recipe: Recipe, frames: Frames) -> CTRDataset:
+    encoded = encode(_in_splits(recipe, frames), recipe.fields, recipe.label, recipe.min_count)
     splits = {
         split: Split(torch.from_numpy(ids), torch.from_numpy(labels)) for split, (ids, labels) in encoded.arrays.items()
     }

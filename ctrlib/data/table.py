@@ -10,7 +10,8 @@ import pandas as pd
 from ctrlib.data.cards import Frames
 from ctrlib.data.dataset import SPLITS, CTRDataset
 from ctrlib.data.download import checksum_of
-from ctrlib.data.pipeline import Recipe, prepare
+from ctrlib.data.encoder import Encoder
+from ctrlib.data.pipeline import Recipe, encoder, prepare
 from ctrlib.data.read import read_table
 from ctrlib.data.schema import Field, declared_fields
 from ctrlib.errors import DataError, SettingError
@@ -42,6 +43,37 @@ def load_table(
 
     Raises DataError for a file, column or cell that cannot be used, SettingError for a wrong setting.
     """
+    recipe, tables = _recipe(train, valid, test, label, fields, min_count, split_seed, rows, name)
+    return prepare(recipe, lambda: _read(tables))
+
+
+def table_encoder(
+    train: Table,
+    valid: Table | None = None,
+    test: Table | None = None,
+    *,
+    label: str,
+    fields: Sequence[str | Field],
+    min_count: int = 1,
+    split_seed: int = 2024,
+    rows: int | None = None,
+) -> Encoder:
+    """Return the vocabularies of the data set that `load_table` makes of the same, to give further rows their ids."""
+    recipe, tables = _recipe(train, valid, test, label, fields, min_count, split_seed, rows, None)
+    return encoder(recipe, _read(tables))
+
+
+def _recipe(
+    train: Table,
+    valid: Table | None,
+    test: Table | None,
+    label: str,
+    fields: Sequence[str | Field],
+    min_count: int,
+    split_seed: int,
+    rows: int | None,
+    name: str | None,
+) -> tuple[Recipe, dict[str, Table]]:
     tables = {split: _source(split, table) for split, table in _named(train, valid, test).items()}
     name = name or (_stem(train) if isinstance(train, str | Path) else "table")
     checksums = {} if any(isinstance(table, pd.DataFrame) for table in tables.values()) else _checksums(tables)
@@ -60,7 +92,7 @@ def load_table(
         checksums=checksums,
         where=where,
     )
-    return prepare(recipe, lambda: _read(tables))
+    return recipe, tables
 
 
 def _named(train: Table, valid: Table | None, test: Table | None) -> dict[str, Table]:

@@ -24,6 +24,7 @@ from ctrlib.models import MODELS, CTRModel, build_model
 from ctrlib.models.base import Origin
 
 KEY = "ctrlib"
+ENCODER = "encoder"  # of the header: the vocabularies, where a model was trained on a table of one's own
 
 
 def save_weights(path: Path, model: CTRModel, data: CTRDataset, **about: Any) -> None:
