@@ -610,6 +610,7 @@ def said(name):
                 "Do more than half of the formats gain AUC without their ReLU?", found, "share-without-relu"
             ),
             views.answer("And on the patient schedule?", found, "share-patient"),
+            views.answer("And with batch norm where the logs have it?", found, "share-as-logged"),
             tested
             and f"Which gaps are decided? Of {len(quadratic)} formats of Table 1 with runs on both sides: {tested} "
             "(tests after Holm over these formats alone, fewer than in the table above; with 3 seeds the interval decides).",
@@ -693,13 +694,15 @@ Markdown(". ".join(filter(None, map(apart, shown))) + ".")
 #
 # ````{dropdown} A solution
 # ```python
+# from ctrlib import fit, load_dataset
+#
 # data = load_dataset("ml-100k")
 # model = build_model("T22", data.schema, seed=1)
 # fit(model, data, Protocol.named("qnn", "ml-100k"), seed=1)
 # for layer in model.layers:
 #     print(layer.alpha.mean().item(), layer.alpha.std().item())
 # ```
-# Import `fit` from `ctrlib`. The residual term then no longer has weight one: compare the spread with that of the map's
+# The residual term then no longer has weight one: compare the spread with that of the map's
 # weights before you call it small.
 # ````
 #
@@ -707,6 +710,7 @@ Markdown(". ".join(filter(None, map(apart, shown))) + ".")
 #
 # ````{dropdown} A solution
 # ```python
+# from ctrlib import fit, load_dataset
 # from ctrlib.models.neuron_network import NeuronNetwork, NeuronNetworkSettings
 # from ctrlib.neurons import NeuronFormat
 #

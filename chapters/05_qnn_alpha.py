@@ -390,13 +390,14 @@ Markdown("\n\n".join(said(name) for name in shown))
 #
 # ````{dropdown} A solution
 # ```python
+# from ctrlib import build_model, fit, load_dataset
+#
 # default = headline("ml-100k")
 # data = load_dataset("ml-100k")
 # for strength in (1e-3, 1e-2, 5e-2):
 #     model = build_model(NAME, data.schema, seed=0, **default.settings | {"product": False})
 #     print(strength, fit(model, data, default.protocol.replace(embedding_regularizer=strength), seed=0).valid)
 # ```
-# Import `build_model`, `fit` and `load_dataset` from `ctrlib`.
 # ````
 #
 # ## Where the numbers come from

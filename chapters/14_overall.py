@@ -127,7 +127,7 @@ TABLE_COLUMNS = {
     "seeds": ("seeds", ""),
     "settings": ("settings", ""),
     "num_epochs": ("epochs", ".1f"),
-    "epoch_seconds": ("s/epoch", ".1f"),
+    "epoch_seconds": ("s/epoch, least", ".1f"),
     "parameters": ("parameters", ",.0f"),
     "failed": ("failed", ""),
 }
@@ -161,12 +161,16 @@ for name in shown:
 
 
 # %% tags=["hide-input"]
-def tested(name):
-    """Whether any pair of systems has seeds enough for a test."""
-    return told_apart(runs[name])["p_holm"].notna().any()
+def testable(name):
+    """The runs of systems that have seeds enough for a test."""
+    done = runs[name][runs[name]["status"] == "completed"]
+    seeds = done.groupby("label")["seed"].nunique()
+    return done[done["label"].isin(seeds.index[seeds >= MIN_SEEDS_FOR_TEST])]
 
 
-spans = {name: groups(runs[name]) for name in shown}
+compared = {name: testable(name) for name in shown}
+tested = {name: rows["label"].nunique() > 1 for name, rows in compared.items()}
+spans = {name: groups(compared[name]) if tested[name] else [] for name in shown}
 for name in shown:
     rows, axes = tables[name], {"x_title": "test AUC (%)", "title": name, "format": ".2f"}
     ends = {end: rows[end].fillna(rows["test_auc"]) for end in ("low", "high")}
@@ -174,14 +178,17 @@ for name in shown:
     caption = "The order is that of the means." + (
         " A point without a bar is one run." if rows["low"].isna().any() else ""
     )
-    if tested(name):
+    if tested[name]:
         figure = stretches(figure, spans[name])
-        caption += " Systems along one bar at the right cannot be told apart."
+        caption += (
+            f" Systems along one bar at the right cannot be told apart; those with fewer than {MIN_SEEDS_FOR_TEST} seeds are not tested "
+            "and lie beside a bar by their mean alone."
+        )
     views.show(figure, caption, "qnn-alpha-leads")
-    if not tested(name):
+    if not tested[name]:
         display(Markdown(f"On {name} too few seeds are recorded: no pair of systems has a test."))
         continue
-    order = ranked(runs[name])
+    order = ranked(compared[name])
     found = pd.DataFrame(
         [
             {
@@ -199,7 +206,8 @@ for name in shown:
         "to": ("to", ""),
         "count": ("systems", ""),
     }
-    display(views.table(found, columns, f"Groups on {name}."))
+    caption = f"Groups on {name}, among the {len(order)} systems with at least {MIN_SEEDS_FOR_TEST} seeds."
+    display(views.table(found, columns, caption))
 
 # %% [markdown]
 # ## Ours beside the leaderboard
@@ -232,6 +240,7 @@ def beside_the_board(name):
     board["board_logloss"] = board["mean_logloss"].where(several, board["logloss"])
     board["kind"] = several.map({True: "mean of 5 seeds", False: "one run"})
     board = board.rename(columns={"test_auc": "ours", "test_logloss": "our_logloss"})
+    board = board.drop(columns=["low", "high"])  # of our AUC, not of the difference
     board["difference"] = board["ours"] - board["board"]
     near = board["difference"].abs() <= 0.3
     board["within"] = near.map({True: "yes", False: "no"}).where(board["difference"].notna())
@@ -392,14 +401,16 @@ def said(name):
     """Who leads, and what can be told apart."""
     order = ranked(runs[name])
     table = told_apart(runs[name])
-    first, last = spans[name][0]
     points = [
-        f"{len(order)} systems are measured. {first} has the best mean, {tables[name]['test_auc'].iloc[0]:.2f} %."
+        f"{len(order)} systems are measured. {order[0]} has the best mean, {tables[name]['test_auc'].iloc[0]:.2f} %."
     ]
-    if not tested(name):
+    if not tested[name]:
         return views.findings(name, [*points, *elsewhere(name), *of_the_board(name)])
+    among = ranked(compared[name])
+    last = spans[name][0][1]
     points += [
-        f"The group that cannot be told from one another at the top has {order.index(last) + 1} systems and ends with {last}.",
+        f"Of the {len(among)} systems with at least {MIN_SEEDS_FOR_TEST} seeds, {among.index(last) + 1} at the top cannot be told from one "
+        f"another; the last of them is {last}.",
         f"{int((table['seeds'] >= MIN_SEEDS_FOR_TEST).sum())} of the {len(table)} pairs have the {MIN_SEEDS_FOR_TEST} common seeds that "
         f"a test takes; {int(table['apart'].sum())} of these can be told apart.",
     ]

@@ -189,6 +189,7 @@ BIN_COLUMNS = {
     "unpaired": ("wrong, unpaired %", ".1f"),
     "paired": ("wrong, paired %", ".1f"),
 }
+FEWEST_COMPARISONS = 100  # behind a share
 binned = {}
 for name, found in pairs.items():
     rows = 100 * found.pivot_table(index="bin", columns="paired", values="wrong", observed=True)
@@ -196,6 +197,11 @@ for name, found in pairs.items():
     rows["count"] = found.groupby("bin", observed=True).size()
     rows["middle"] = found.groupby("bin", observed=True)["gap"].mean()
     rows["gap"] = [f"{max(b.left, 0):g} to {b.right:g}" for b in rows.index]
+    rows = rows[rows["count"] >= FEWEST_COMPARISONS]
+    if rows.empty:
+        text = f"On {name} no gap has {FEWEST_COMPARISONS} comparisons of single runs yet."
+        display(Markdown(text))
+        continue
     binned[name] = rows.reset_index(drop=True)
     lines = binned[name].melt(["middle", "gap"], ["unpaired", "paired"], "kind", "wrong").round(3)
     titles = {
@@ -356,9 +362,10 @@ def said_of_winners(name):
         f"At a gap of {worst['gap']} points a single-run comparison is wrong in {worst['unpaired']:.0f} % of cases, with paired seeds "
         f"in {worst['paired']:.0f} %."
     ]
-    safe = rows[rows["unpaired"] < 5]
+    misled = rows["unpaired"] >= 5
+    safe = rows[~misled[::-1].cummax()[::-1]]  # there and at every wider gap
     text.append(
-        f"The first gap at which it is wrong in less than one case in twenty: {safe.iloc[0]['gap']} points."
+        f"It is wrong in less than one case in twenty from a gap of {safe.iloc[0]['gap']} points on."
         if len(safe)
         else "At no gap that we have is it wrong in less than one case in twenty."
     )

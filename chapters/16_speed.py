@@ -163,7 +163,8 @@ if len(rungs):
 # - **Penalty and clipping in Adam's pass.** The penalty is Adam's own weight decay, as long as nothing is clipped. The
 #   bits stay the same.
 # - **Freed memory kept.** By default the C library hands large blocks back to the system, and every step pays for
-#   fresh pages. It keeps blocks of at most 32 MB; the gate of this system is larger.
+#   fresh pages. When the ladder was climbed, it kept blocks of at most 32 MB. Now it keeps those of any size; the gate
+#   of this system is larger.
 # - **Dropout from random words.** One 64-bit word of the generator serves four positions.
 # - **Rows summed before the product.** $\sum_r x \odot g_r = x \odot \sum_r g_r$, so the $B \times R \times d$ product
 #   is never formed.

@@ -199,6 +199,8 @@ def run_fit(options: argparse.Namespace) -> int:
     checked_device(options.device)  # before data are read
     if not options.table and (options.fields or options.label):
         raise SettingError("--fields and --label belong to --table, a file of your own; a data set brings its own.")
+    if options.save and options.save.resolve() in [path.resolve() for path in options.start]:
+        raise SettingError(f"--save {options.save} would replace the weights to start from. Name another file.")
     name = "table" if options.table else options.dataset
     chosen = settings(options.set, "name", "schema", "seed")
     if options.model not in MODELS:
@@ -337,23 +339,23 @@ def run_records(options: argparse.Namespace) -> int:
 
 
 def run_claims(options: argparse.Namespace) -> int:
-    """Print the verdicts that the records give."""
+    """Print the verdicts that records and measurements give."""
     from ctrlib.data import DATASETS
     from ctrlib.lab.claims import evaluate_claims
-    from ctrlib.lab.experiments import EXPERIMENTS, experiment_named, experiment_runs
+    from ctrlib.lab.experiments import experiment_named
+    from ctrlib.views.ledger import IN_THE_BUILD, judged_frames
 
-    options.experiment = experiment_named(options.experiment)
-    if options.dataset not in DATASETS:
-        raise unknown("data set", options.dataset, DATASETS)
-    runs = experiment_runs(options.experiment, options.dataset)
-    if not EXPERIMENTS[options.experiment].recorded:
-        raise RecordError(f"{options.experiment} leaves no run records; its chapter computes its verdicts.")
-    if runs.empty:
+    experiment = experiment_named(options.experiment)
+    if experiment in IN_THE_BUILD:
+        raise RecordError(f"{experiment} leaves no run records; its chapter computes its verdicts.")
+    frames = judged_frames(experiment)
+    if options.dataset not in frames:
+        if options.dataset not in DATASETS:
+            raise unknown("data set", options.dataset, {*DATASETS, *frames})
         raise RecordError(
-            f"No run of {options.experiment} on {options.dataset} is recorded. "
-            f"Make them: ctrlib run {options.experiment}."
+            f"No run of {experiment} on {options.dataset} is recorded. Make them: ctrlib run {experiment}."
         )
-    verdicts = evaluate_claims(runs, options.experiment, options.dataset)
+    verdicts = evaluate_claims(frames[options.dataset], experiment, options.dataset)
     for claim in verdicts.itertuples():
         print(f"{claim.verdict:40} {claim.id}\n    {claim.sentence}\n    {claim.compared}")
     return 0

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import builtins
 import os
 import re
 import shutil
@@ -310,3 +312,38 @@ def test_figures_draw_and_tables_sort_and_filter(chromium: Browser, tiny_book: P
     assert [name for _, name in rows[:3]] == ["T0", "T7", "T2"]  # by AUC, not by name
     assert [name for hidden, name in rows if not hidden] == ["T11", "T1", "T10"]
     assert "3 of 12 rows" in seen.dom
+
+
+# ---- solutions -------------------------------------------------------------------------------------------
+
+
+def names_in(code: str) -> tuple[set[str], set[str]]:
+    """Names that a piece of code reads, and those that it makes."""
+    read, made = set(), set()
+    for node in ast.walk(ast.parse(code)):
+        if isinstance(node, ast.Name):
+            (read if isinstance(node.ctx, ast.Load) else made).add(node.id)
+        elif isinstance(node, ast.FunctionDef | ast.ClassDef):
+            made.add(node.name)
+        elif isinstance(node, ast.alias):
+            made.add(node.asname or node.name.partition(".")[0])
+        elif isinstance(node, ast.arg):
+            made.add(node.arg)
+    return read, made
+
+
+@pytest.mark.parametrize("chapter", sorted((ROOT / "chapters").glob("*.py")), ids=lambda path: path.stem)
+def test_solutions_use_names_that_they_or_the_chapter_make(chapter: Path) -> None:
+    cells = jupytext.read(chapter).cells
+    known = set(dir(builtins))
+    for cell in cells:
+        if cell.cell_type == "code":
+            known |= names_in(cell.source)[1]
+    text = "\n".join(cell.source for cell in cells if cell.cell_type == "markdown")
+    solutions = re.findall(r"^````\{dropdown\} A solution$.*?^````$", text, flags=re.DOTALL | re.MULTILINE)
+    assert len(solutions) >= 2
+    for solution in solutions:
+        read, made = names_in(
+            "\n".join(re.findall(r"^```python\n(.*?)^```$", solution, flags=re.DOTALL | re.MULTILINE))
+        )
+        assert not read - made - known, f"{read - made - known} in: {solution}"

@@ -16,10 +16,13 @@ from ctrlib.cli import main, settings, table_fields
 from ctrlib.data import Field, load_table
 from ctrlib.data.encoder import Encoder
 from ctrlib.errors import DataError, RecordError, SettingError
+from ctrlib.lab.claims import evaluate_claims, load_claims
+from ctrlib.lab.experiments import EXPERIMENTS
 from ctrlib.models import build_model
 from ctrlib.scoring import PROBABILITY, score
 from ctrlib.train import Protocol, load_model, predict, save_weights, start_from
 from ctrlib.train.weights import ENCODER, read_tensors
+from ctrlib.views.ledger import judged_frames
 
 
 @pytest.fixture
@@ -129,6 +132,7 @@ def test_eckd_learns_from_all_files_given(clicks: Path, tmp_path: Path, capsys: 
         (["fit", "T9x"], "Unknown model 'T9x'"),
         (["fit", "T9", "--dataset", "ml100k"], "Did you mean 'ml-100k'"),
         (["fit", "T9", "--preset", "qnns"], "Did you mean 'qnn'"),
+        (["fit", "T9", "--start", "a.st", "--save", "./a.st"], "would replace the weights to start from"),
         (["run", "activations"], "Did you mean 'activation'"),
         (["run", "activation", "--profile", "quik"], "Did you mean 'quick'"),
         (["run", "17"], "Chapter 17 has no experiment"),
@@ -215,6 +219,22 @@ def test_claims_prints_a_verdict_for_each(monkeypatch: pytest.MonkeyPatch, capsy
     assert main(["claims", "activation", "--dataset", "ml-100k"]) == 0
     out = capsys.readouterr().out
     assert "mlp-collapses" in out and "share-without-relu" in out
+
+
+@pytest.mark.parametrize("experiment", sorted(name for name in EXPERIMENTS if EXPERIMENTS[name].recorded))
+def test_claims_prints_the_books_verdicts(
+    experiment: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("CTRLIB_RECORDS")
+    if experiment not in {claim.experiment for claim in load_claims()}:
+        pytest.skip("makes no claim")
+    frames = judged_frames(experiment)
+    if "ml-100k" not in frames:
+        pytest.skip("has no record on ml-100k")
+    assert main(["claims", experiment, "--dataset", "ml-100k"]) == 0
+    printed = capsys.readouterr().out
+    for claim in evaluate_claims(frames["ml-100k"], experiment, "ml-100k").itertuples():
+        assert re.search(rf"^{re.escape(claim.verdict)} +{claim.id}$", printed, flags=re.MULTILINE), claim.id
 
 
 def test_lists(capsys: pytest.CaptureFixture[str]) -> None:

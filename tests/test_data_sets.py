@@ -13,6 +13,8 @@ import pytest
 from ctrlib.data import DATASETS, CTRDataset, cards, describe, frappe, load_dataset, movielens
 from ctrlib.data.origins import Wheel
 from ctrlib.errors import DataError, SettingError
+from ctrlib.lab.headline import NAME, headline
+from ctrlib.models import build_model
 
 REAL = os.environ.get("CTRLIB_DATA", "")
 HEADER = "label," + ",".join(field.name for field in frappe.FIELDS)
@@ -135,6 +137,13 @@ def test_frappe_vocabulary_is_that_of_the_logs(
     assert data.schema.table_rows == {1: 5_399, 2: 5_383}[min_count]
     assert data.notes["positives"] == {"train": 67_604, "valid": 19_063, "test": 9_536}
     assert sum(data.notes["oov"]["train"].values()) == {1: 0, 2: 16}[min_count]
+
+
+def test_the_headline_on_frappe_has_the_logged_parameters(monkeypatch: pytest.MonkeyPatch) -> None:
+    use_real_files("frappe_x1-rebuilt", monkeypatch)
+    found = headline("frappe_x1-rebuilt")
+    data = load_dataset("frappe_x1-rebuilt", min_count=found.protocol.min_count)
+    assert build_model(NAME, data.schema, **found.settings).num_parameters == 764_369
 
 
 def test_frappe_fingerprint_is_the_recorded_one(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from torch import Tensor, nn
 from ctrlib.data import Field, Schema
 from ctrlib.errors import SettingError
 from ctrlib.khatri_rao import MODES, MultiHeadKhatriRao
-from ctrlib.layers import ACTIVATIONS, row_gate
+from ctrlib.layers import ACTIVATIONS, dropout, row_gate
 from ctrlib.models import build_model
 from ctrlib.models.qnn_alpha import QNNAlpha
 
@@ -190,16 +191,34 @@ def test_parameter_formula(mode: str, heads: int) -> None:
     assert sum(p.numel() for p in layer(mode=mode, heads=heads, batch_norm=True).parameters()) == expected
 
 
-def test_a_shared_first_layer_equals_separate_passes() -> None:
+@pytest.mark.parametrize("rate", [0.0, 0.3])
+def test_a_shared_first_layer_equals_separate_passes(rate: float, monkeypatch: pytest.MonkeyPatch) -> None:
     """The passes of QNN-alpha equal whole passes run one by one with the same masks."""
     schema = Schema((Field("a"), Field("b")), (5, 6))
-    model = build_model("QNN-alpha", schema, embedding_dim=4, dropout=0.0).double()
+    model = build_model("QNN-alpha", schema, embedding_dim=4, layers=3, dropout=rate).double()
     other = copy.deepcopy(model)
     assert isinstance(model, QNNAlpha)
     e = torch.randn(B, 2, 4, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    draw, drawn = dropout.random_words, []
+
+    def kept(*request: Any) -> Tensor:
+        drawn.append(draw(*request))
+        return drawn[-1]
+
+    monkeypatch.setattr(dropout, "random_words", kept)
     together = model.interact_passes(e, 2)
-    apart = torch.stack([other.interact(e) for _ in range(2)])
-    assert torch.allclose(together, apart, rtol=0, atol=1e-12)
+    assert len(drawn) == (6 if rate else 0), "the gate's mask and the layer's, in each of three layers"
+    apart = []
+    for k in range(2):
+        words = iter(drawn)
+
+        def replayed(shape: Any, *_: Any, words: Any = words, k: int = k) -> Tensor:
+            return next(words)[k : k + 1].reshape(shape)  # type: ignore[no-any-return]
+
+        monkeypatch.setattr(dropout, "random_words", replayed)
+        apart.append(other.interact(e))
+    assert torch.allclose(together, torch.stack(apart), rtol=0, atol=1e-12)
+    assert bool((together[0] != together[1]).any()) == bool(rate)
     for name, value in model.state_dict().items():
         assert torch.allclose(value, other.state_dict()[name], rtol=0, atol=1e-14), name
 

@@ -196,7 +196,7 @@ def evaluate_claims(
     The frame may hold other data sets; of one cell it may hold one run per seed, so it holds the runs of one
     experiment (`ctrlib.lab.experiments.experiment_runs`). Columns: id, paper, section, sentence, reading, verdict,
     outcome (the verdict before it is worded for other data), negligible, effect, low, high, p_holm (of the weakest
-    pair), paper_effect (the same effect from the printed table), seeds (fewest of a pair), failed (failed runs
+    pair), seeds (fewest of a pair), failed (failed runs
     of these cells), compared, missing (labels without a completed run, pairs without a common seed, or a metric that
     no run has; the verdict is then "not measured"), remark.
     """
@@ -220,7 +220,6 @@ def _row(claim: Claim, frame: pd.DataFrame, dataset: str) -> dict[str, Any]:
     row |= {"verdict": _worded(found["outcome"], claim, dataset), **found}
     failed = int((runs["status"] == "failed").sum()) if not runs.empty else 0
     return row | {
-        "paper_effect": paper_effect(claim),
         "failed": failed,
         "missing": ", ".join(missing),
         "remark": claim.remark,

@@ -49,7 +49,7 @@ def headline_search(dataset: str) -> Grid:
 def headline(dataset: str) -> Headline:
     """Return QNN-alpha's settings on a data set. Raises `RecordError` without a log and a whole search."""
     if dataset in LOGS:
-        return _logged(dataset)
+        return logged(dataset, NAME)
     record = best_search(searched(headline_search(dataset)), NAME, dataset)
     return Headline(dict(record["settings"]), Protocol(**record["protocol"]), "a search on validation rows")
 
@@ -69,13 +69,18 @@ def variants(default: Headline, changes: Mapping[str, Mapping[str, Any]]) -> dic
     }
 
 
-def _logged(dataset: str) -> Headline:
-    table = papers_table("qnn_alpha_runs")
-    rows = table[(table["dataset"] == LOGS[dataset]) & (table["model"] == NAME)]
+def logged(dataset: str, model: str) -> Headline:
+    """Return the settings of QNN-alpha or of a hybrid in the authors' log, but the CIN's widths.
+
+    Raises `RecordError` unless `data/papers/qnn_alpha_runs.csv` has one log of the model on the data set.
+    """
+    table, told = papers_table("qnn_alpha_runs"), LOGS.get(dataset, dataset)
+    rows = table[(table["dataset"] == told) & (table["model"] == model)]
     if len(rows) != 1:
-        raise RecordError(f"data/papers/qnn_alpha_runs.csv has {len(rows)} logs of {NAME} on {LOGS[dataset]}, not one.")
-    log = rows.iloc[0]
-    settings: dict[str, Any] = {name: int(log[name]) for name in ("layers", "rows", "heads", "embedding_dim")}
+        raise RecordError(f"data/papers/qnn_alpha_runs.csv has {len(rows)} logs of {model} on {told}, not one.")
+    log = rows.iloc[0].dropna()
+    counts = [name for name in ("layers", "rows", "heads", "cross_layers", "embedding_dim") if name in log]
+    settings: dict[str, Any] = {name: int(log[name]) for name in counts}
     settings |= {"batch_norm": bool(log["batch_norm"]), "dropout": 0.1}
     changes = {name: int(log[name]) for name in ("batch_size", "min_count", "embedding_dim")}
     protocol = Protocol.named("qnn", dataset, embedding_regularizer=float(log["embedding_regularizer"]), **changes)

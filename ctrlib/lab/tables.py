@@ -16,7 +16,8 @@ from ctrlib.lab.stats import MARGIN, OUTCOMES, Estimate, holm, one_sample, summa
 from ctrlib.paths import papers_dir
 
 INTERVAL_METRICS = ("test_auc", "test_logloss")
-MEAN_METRICS = ("num_epochs", "best_epoch", "epoch_seconds", "parameters")
+MEAN_METRICS = ("num_epochs", "best_epoch", "parameters")
+TIME = "epoch_seconds"
 PAIR_COLUMNS = [
     *("left", "right", "left_mean", "right_mean", "difference", "sd", "low", "high"),
     *("seeds", "p", "p_holm", "outcome", "negligible"),
@@ -77,10 +78,11 @@ def cell_table(frame: pd.DataFrame) -> pd.DataFrame:
     """Return one row per label: seeds, failed runs, mean, sd and 95 % interval of AUC and logloss, and costs.
 
     Columns: seeds, failed, then METRIC, METRIC_sd, METRIC_low, METRIC_high for test_auc and test_logloss,
-    then the means of num_epochs, best_epoch, epoch_seconds and parameters.
+    then the means of num_epochs, best_epoch and parameters, and the least epoch_seconds: what else ran on the machine
+    makes the others longer.
     """
     parts = ("", "_sd", "_low", "_high")
-    columns = ["seeds", "failed", *(f"{m}{part}" for m in INTERVAL_METRICS for part in parts), *MEAN_METRICS]
+    columns = ["seeds", "failed", *(f"{m}{part}" for m in INTERVAL_METRICS for part in parts), *MEAN_METRICS, TIME]
     if frame.empty:
         return pd.DataFrame(columns=columns, index=pd.Index([], name="label"))
     _refuse_twins(frame[frame["status"] == "completed"])
@@ -96,7 +98,8 @@ def _cell(runs: pd.DataFrame) -> dict[str, float]:
         found = summary(pd.to_numeric(done[metric]))
         row |= {metric: found.value, f"{metric}_sd": found.sd}
         row |= {f"{metric}_low": found.low, f"{metric}_high": found.high}
-    return row | {metric: float(pd.to_numeric(done[metric]).mean()) for metric in MEAN_METRICS}
+    row |= {metric: float(pd.to_numeric(done[metric]).mean()) for metric in MEAN_METRICS}
+    return row | {TIME: float(pd.to_numeric(done[TIME]).min())}
 
 
 def adjusted(estimates: Iterable[Estimate]) -> list[tuple[Estimate, float | None]]:

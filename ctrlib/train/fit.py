@@ -164,8 +164,8 @@ def fit_epochs(
     if checkpoint_path is not None:
         checkpoint_path = Path(checkpoint_path)
         known = _identity(model, data, protocol, seed) if identity is None else identity
-    for split in (data.valid, data.test):
-        check_both_classes(split.labels)  # fail before training, not after
+    for name, split in (("validation split", data.valid), ("test split", data.test)):
+        check_both_classes(split.labels, name)  # fail before training, not after
     with out_of_memory_explained():
         trainer = Trainer(model, data.to(device), protocol, seed, device)
         try:

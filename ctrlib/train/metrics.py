@@ -32,13 +32,13 @@ def auc(scores: Tensor, labels: Tensor) -> float:
     return float(device_auc(scores, labels))
 
 
-def check_both_classes(labels: Tensor) -> None:
-    """Raise `DataError` when labels (N,) hold one class, where the AUC is undefined."""
+def check_both_classes(labels: Tensor, split: str = "split") -> None:
+    """Raise `DataError` when labels (N,) hold one class, where the AUC is undefined. split: what errors call them."""
     positives = int((labels > 0.5).sum())
     if positives in (0, len(labels)):
         only = "0" if positives == 0 else "1"
         raise DataError(
-            f"AUC is undefined: all {len(labels)} labels of this split are {only}. "
+            f"AUC is undefined: all {len(labels)} labels of the {split} are {only}. "
             "Use a split that holds both classes, or more rows."
         )
 

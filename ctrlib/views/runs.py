@@ -17,7 +17,7 @@ import pandas as pd
 from ctrlib.data import load_dataset
 from ctrlib.errors import DataError, unknown
 from ctrlib.figures import Table, curves, figure_table, intervals, scatter
-from ctrlib.lab.claims import Claim, evaluate_claims, load_claims
+from ctrlib.lab.claims import Claim, evaluate_claims, load_claims, printed_effects
 from ctrlib.lab.provenance import learning_curves
 from ctrlib.lab.records import Record
 from ctrlib.lab.records import frame as record_frame
@@ -41,11 +41,13 @@ CELL_COLUMNS: Columns = {
     "layer": ("layer", ""),
     "side": ("side", ""),
     "test_auc": ("AUC %", ".2f"),
+    "test_auc_sd": ("sd", ".2f"),
     "seeds": ("seeds", ""),
     "paper_auc_pct": ("paper AUC %", ".2f"),
     "num_epochs": ("epochs", ".1f"),
     "paper_epochs": ("paper epochs", ".0f"),
-    "epoch_seconds": ("s/epoch", ".1f"),
+    "epoch_seconds": ("s/epoch, least", ".1f"),
+    "paper_minutes_per_epoch": ("paper min/epoch", ".0f"),
     "test_logloss": ("logloss", ".4f"),
     "paper_logloss": ("paper logloss", ".4f"),
     "parameters": ("parameters", ",.0f"),
@@ -72,7 +74,7 @@ AGAINST_COLUMNS: dict[str, tuple[str, str]] = {
     "p_holm": ("p (Holm)", ".3f"),
     "failed": ("failed", ""),
     "num_epochs": ("epochs", ".1f"),
-    "epoch_seconds": ("s/epoch", ".1f"),
+    "epoch_seconds": ("s/epoch, least", ".1f"),
     "parameters": ("parameters", ",.0f"),
 }
 MADE_COLUMNS: Columns = {
@@ -123,6 +125,7 @@ UNITS = {  # ending of a metric -> scale, decimals, unit; other metrics are show
     "log2_seconds": (1, 2, " doublings of time"),
 }
 MOST_LISTED = 7
+FEWEST = 3  # seeds behind an interval of a mean
 STAND_INS = {"frappe_x1-rebuilt": ("frappe_x1",)}  # a data set -> those that take its place where it is not at hand
 
 
@@ -218,11 +221,15 @@ def seeds_told(runs: pd.DataFrame) -> str:
 
 
 def _percent(cells: pd.DataFrame) -> pd.DataFrame:
-    """Return `cell_table` with AUC in percent and the half widths of the 95 % intervals of AUC and logloss."""
+    """Return `cell_table` with AUC in percent and the half widths of the 95 % intervals of AUC and logloss.
+
+    An interval from fewer than `FEWEST` seeds is left out: that of two seeds is as wide as chance makes it.
+    """
     found = cells.copy()
     for metric, scale in (("test_auc", 100), ("test_logloss", 1)):
-        found[f"{metric}_half"] = scale * (found[f"{metric}_high"] - found[f"{metric}_low"]) / 2
-        found[metric] *= scale
+        half = scale * (found[f"{metric}_high"] - found[f"{metric}_low"]) / 2
+        found[f"{metric}_half"] = half.where(found["seeds"] >= FEWEST)
+        found[[metric, f"{metric}_sd"]] *= scale
     return found
 
 
@@ -359,12 +366,17 @@ def verdict_table(verdicts: pd.DataFrame, dataset: str) -> Table:
     told = [
         effect(row, row["id"]) if has else None for has, (_, row) in zip(measured, verdicts.iterrows(), strict=True)
     ]
-    printed = [
-        in_units(claims[name], value) if math.isfinite(value) else None
-        for name, value in zip(verdicts["id"], verdicts["paper_effect"], strict=True)
-    ]
+    printed = [_in_the_paper(claims[name]) for name in verdicts["id"]]
     rows = verdicts.assign(told=_texts(told, verdicts), printed=_texts(printed, verdicts))
     return table(rows if any(printed) else rows.drop(columns="printed"), VERDICT_COLUMNS, f"Verdicts on {dataset}.")
+
+
+def _in_the_paper(claim: Claim) -> str | None:
+    """Return the effect that the paper's table has, of several data sets the lowest and the highest."""
+    effects = printed_effects(claim)
+    ends = sorted(effects, key=lambda name: effects[name])
+    told = [f"{in_units(claim, effects[name])} ({name})" for name in dict.fromkeys((*ends[:1], *ends[-1:]))]
+    return " to ".join(told) or None
 
 
 def _texts(values: Sequence[str | None], like: pd.DataFrame) -> pd.Series[Any]:
