@@ -81,6 +81,9 @@ from ctrlib.views.footer import footer
 #
 # And on all other rows: *new*, where it errs confidently and the teacher does not. *Student* is the main stream after distillation. What a
 # student or stream says is judged by its own logit.
+#
+# After Algorithm 1 the student's own logit is longer than a prediction ({doc}`/chapters/08_distil` tells why). So it errs confidently more
+# often, whatever it has learned. *Kept* and *new* feel that; *wrong* and *mended* do not.
 
 # %%
 PLANS = {
