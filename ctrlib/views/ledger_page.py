@@ -124,7 +124,8 @@ def _links(entry: Entry) -> list[str]:
     found.append(f'<a href="../chapters/{entry.chapter}.html{at}">in the chapter</a>')
     found += [f'<a href="../_static/records/{name}.csv">records of {name}</a>' for name in entry.sources]
     if len(entry.verdicts) and not entry.sources:
-        kept = SOURCES.get("latency" if "latency" in entry.claim.metric else entry.claim.experiment)
+        timed = isinstance(entry.claim, Claim) and "latency" in entry.claim.metric
+        kept = SOURCES.get("latency" if timed else entry.claim.experiment)
         found.append(f"measured in <code>data/measurements/{kept}</code>" if kept else "made in this build")
     return found
 
