@@ -37,7 +37,7 @@ def test_auc_laws() -> None:
 
 @pytest.mark.parametrize("label", [0.0, 1.0])
 def test_auc_of_one_class_is_undefined(label: float) -> None:
-    with pytest.raises(DataError, match=f"all 5 labels of this split are {int(label)}"):
+    with pytest.raises(DataError, match=f"all 5 labels of the split are {int(label)}"):
         auc(torch.randn(5), torch.full((5,), label))
 
 
