@@ -128,10 +128,11 @@ Markdown(f"With Table 3's baselines, {'; '.join(told)}.")
 # %% [markdown]
 # ## What we ran
 #
-# All seven networks are tuned alike: twelve random settings from one declared list, one run each with a seed that no result
-# uses, chosen on validation AUC. Networks with an MLP choose its widths, batch norm and dropout; those with QNN-alpha's layers
-# choose layers, rows and batch norm; all choose the L2 strength. The cells with the self-ensemble loss keep the settings of their plain
-# network. The full grid has five seeds a cell; the tables tell how many are recorded so far.
+# On MovieLens-100K all seven networks are tuned alike: twelve random settings from one declared list, one run each
+# with a seed that no result uses, chosen on validation AUC. Networks with an MLP choose its widths, batch norm and
+# dropout; those with QNN-alpha's layers choose layers, rows and batch norm; all choose the L2 strength. The cells
+# with the self-ensemble loss keep the settings of their plain network. The full grid has five seeds a cell; the
+# tables tell how many are recorded so far.
 #
 # QNN-alpha itself comes from {doc}`/chapters/05_qnn_alpha`. On Frappe it and its hybrids have the settings of the authors'
 # logs, which favours them there, but for the small CIN; only the plain networks are searched.

@@ -270,19 +270,24 @@ def run_fit(options: argparse.Namespace) -> int:
 def run_predict(options: argparse.Namespace) -> int:
     """Print the click probability of each row, or write the table with them."""
     from ctrlib.data.read import read_table
+    from ctrlib.errors import advice
+    from ctrlib.paths import written_whole
     from ctrlib.scoring import PROBABILITY, score
 
     rows = read_table(options.table)
+    if options.out and options.out.resolve() in (options.table.resolve(), options.weights.resolve()):
+        raise SettingError(f"--out {options.out} is what is read here, and would be lost. Name another file.")
     if options.out and PROBABILITY in rows.columns:
         raise SettingError(f"{options.table} has a column '{PROBABILITY}' already. Rename it, or leave out --out.")
     found = score(options.weights, rows, options.device).round(6)
     if not options.out:
         print("\n".join(f"{value:.6f}" for value in found))
         return 0
-    options.out.parent.mkdir(parents=True, exist_ok=True)
-    partial = options.out.with_name(f"{options.out.name}.{os.getpid()}.part")
-    rows.assign(**{PROBABILITY: found}).to_csv(partial, index=False)
-    os.replace(partial, options.out)
+    try:
+        with written_whole(options.out) as partial:
+            rows.assign(**{PROBABILITY: found}).to_csv(partial, index=False)
+    except OSError as error:
+        raise RecordError(f"Could not write {options.out}: {advice(error)}") from error
     print(f"{len(rows):,} rows with their {PROBABILITY} in {options.out}")
     return 0
 
@@ -343,10 +348,10 @@ def run_claims(options: argparse.Namespace) -> int:
     from ctrlib.data import DATASETS
     from ctrlib.lab.claims import evaluate_claims
     from ctrlib.lab.experiments import experiment_named
-    from ctrlib.views.ledger import IN_THE_BUILD, judged_frames
+    from ctrlib.views.ledger import MADE, judged_frames
 
     experiment = experiment_named(options.experiment)
-    if experiment in IN_THE_BUILD:
+    if experiment in MADE:
         raise RecordError(f"{experiment} leaves no run records; its chapter computes its verdicts.")
     frames = judged_frames(experiment)
     if options.dataset not in frames:

@@ -1,4 +1,4 @@
-"""Where the project's files lie, and how many cores it may take.
+"""Where the project's files lie, how they are written whole, and how many cores it may take.
 
 In a checkout everything is under its root. An installed package has no checkout: there the root is
 `CTRLIB_ROOT`, or the working directory.
@@ -7,6 +7,8 @@ In a checkout everything is under its root. An installed package has no checkout
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from ctrlib.errors import SettingError
@@ -55,3 +57,19 @@ def made_dir() -> Path | None:
     """Return the folder where pages of one build leave what later pages show (`CTRLIB_MADE`); None outside a build."""
     folder = os.environ.get(MADE)
     return Path(folder) if folder else None
+
+
+@contextmanager
+def written_whole(path: Path) -> Iterator[Path]:
+    """Yield a file to write beside `path`; it takes the place of `path` when the block ends, or goes when it fails.
+
+    So `path` is whole at any moment, and what was there stays until all is written. Folders are made.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f"{path.name}.{os.getpid()}.part")
+    try:
+        yield partial
+        os.replace(partial, path)
+    finally:
+        with suppress(OSError):
+            partial.unlink(missing_ok=True)

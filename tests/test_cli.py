@@ -65,9 +65,15 @@ def test_saved_weights_score_other_rows(clicks: Path, tmp_path: Path, capsys: py
     expected = torch.sigmoid(predict(model, data.test).double())
     assert [found[tuple(row)] for row in data.test.ids.tolist()] == pytest.approx(expected.tolist(), abs=1e-7)
 
-    assert main(["predict", str(weights), str(out), "--out", str(out)]) == 1
+    kept = {path: path.read_bytes() for path in (weights, out)}
+    assert main(["predict", str(weights), str(out), "--out", str(tmp_path / "twice.csv")]) == 1
     assert f"has a column '{PROBABILITY}' already" in capsys.readouterr().err
-    assert pd.read_csv(out, dtype={"hour": str, "shop": str}).equals(scored)
+    for target in kept:
+        assert main(["predict", str(weights), str(out), "--out", str(target)]) == 1
+        assert "is what is read here, and would be lost" in capsys.readouterr().err
+    assert main(["predict", str(weights), str(tmp_path / "rows.csv"), "--out", str(out / "below")]) == 1
+    assert "Could not write" in capsys.readouterr().err
+    assert {path: path.read_bytes() for path in kept} == kept and not list(tmp_path.rglob("*.part"))
 
 
 def test_a_saved_classifier_scores_other_rows(tmp_path: Path) -> None:

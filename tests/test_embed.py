@@ -17,7 +17,7 @@ from ctrlib.book import pages, pictures, plotly_js
 from ctrlib.book.embed import Shelf, as_csv, describe, name_of, plain
 from ctrlib.errors import SettingError
 from ctrlib.figures import boundaries, curves, intervals, scatter, stacked
-from ctrlib.views import runs
+from ctrlib.views import chapter
 
 ROWS = pd.DataFrame({"cell": ["T9", "T<10>"], "auc": [0.5, 0.25], "low": [0.4, 0.125], "high": [0.6, 0.5]})
 
@@ -90,7 +90,7 @@ def test_the_caption_of_a_figure_is_what_follows_it_in_italics(tmp_path: Path) -
 
 
 def test_a_claim_is_linked_where_the_page_of_claims_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(runs, "root", lambda: tmp_path)
+    monkeypatch.setattr(chapter, "root", lambda: tmp_path)
     assert views.claim_link("se-helps") == "The self-ensemble loss improves QNN-alpha"
     (tmp_path / "book").mkdir()
     (tmp_path / "book" / "claims.md").touch()

@@ -162,6 +162,16 @@ def test_links_of_a_table_lead_to_the_addresses_of_another_column() -> None:
         figure_table(df, links={"name": "address"})
 
 
+def test_an_interval_holds_its_value() -> None:
+    """A value beside the interval of another column is a mistake that a reader could not see."""
+    df = pd.DataFrame({"gain": [0.5, 0.1, 0.2], "low": [0.4, 0.1, np.nan], "high": [0.6, 0.1, np.nan]})
+    spans = {"gain": ("low", "high")}
+    assert "[0.40, 0.60]" in figure_table(df, formats={"gain": ".2f"}, spans=spans).html
+    for outside in (0.39, 0.61):
+        with pytest.raises(SettingError, match="gain 0.* lies outside its interval, low 0.4 to high 0.6"):
+            figure_table(df.assign(gain=[outside, 0.1, 0.2]), spans=spans)
+
+
 def test_lines_of_a_group_look_alike_and_have_one_entry() -> None:
     df = pd.DataFrame({"x": [1, 2] * 3, "y": range(6), "run": list("aabbcc"), "side": ["s"] * 4 + ["t"] * 2})
     drawn = curves(df, "x", "y", "run", color="side").data

@@ -11,7 +11,7 @@ import pytest
 from ctrlib import views
 from ctrlib.errors import DataError, SettingError
 from ctrlib.lab.claims import Claim, evaluate_claims
-from ctrlib.views import runs
+from ctrlib.views import chapter, claims as claim_views
 
 AUC = {"A": [0.80, 0.82, 0.81, 0.83], "B": [0.81, 0.83, 0.82, 0.84], "C": [0.70, 0.75, 0.72, 0.71]}
 
@@ -86,7 +86,7 @@ def test_what_is_not_at_hand_is_skipped_and_told(
         if name not in have:
             raise DataError(f"'{name}' is not here: fetch it.")
 
-    monkeypatch.setattr(runs, "load_dataset", load)
+    monkeypatch.setattr(chapter, "load_dataset", load)
     names = ["frappe_x1-rebuilt", "ml-100k"]
     have |= {"frappe_x1-rebuilt", "frappe_x1", "ml-100k"}
     assert views.at_hand(names) == names and capsys.readouterr().out == ""
@@ -118,7 +118,7 @@ def test_intervals_stand_behind_their_values() -> None:
 def test_verdicts_are_told_in_units(monkeypatch: pytest.MonkeyPatch) -> None:
     about = {"paper": "p", "section": "s", "sentence": "s", "reading": "r", "experiment": "e"}
     claims = [Claim(**about, **claim) for claim in CLAIMS]
-    monkeypatch.setattr(runs, "load_claims", lambda: claims)
+    monkeypatch.setattr(claim_views, "load_claims", lambda: claims)
     found = evaluate_claims(frame().assign(main_share=0.6), "e", "d", claims)
     text = views.verdict_table(found, "d").html
     assert "+1.00 points of AUC [+1.00, +1.00]" in text and "-0.0100 nats" in text
@@ -171,7 +171,7 @@ CLAIMS = (
 def test_an_answer_has_the_numbers_that_decide_it(monkeypatch: pytest.MonkeyPatch) -> None:
     about = {"paper": "p", "section": "s", "sentence": "s", "reading": "r", "experiment": "e"}
     claims = [Claim(**about, **claim) for claim in CLAIMS]
-    monkeypatch.setattr(runs, "load_claims", lambda: claims)
+    monkeypatch.setattr(claim_views, "load_claims", lambda: claims)
     measured = frame().assign(main_share=[0.5, 0.6, 0.7, 0.8] * 3)
     found = evaluate_claims(measured, "e", "d", claims)
     verdict = found.set_index("id")["verdict"]

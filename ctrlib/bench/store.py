@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ctrlib.errors import CtrlibError, SettingError
-from ctrlib.paths import measurements_dir
+from ctrlib.paths import measurements_dir, written_whole
 
 
 def measurement(name: str) -> dict[str, Any]:
@@ -22,10 +22,8 @@ def measurement(name: str) -> dict[str, Any]:
 def write_measurement(name: str, found: dict[str, Any]) -> None:
     """Write data/measurements/NAME.json, whole or not at all."""
     path = measurements_dir() / f"{name}.json"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".part")
-    partial.write_text(json.dumps(found, indent=1) + "\n", encoding="utf8")
-    partial.replace(path)
+    with written_whole(path) as partial:
+        partial.write_text(json.dumps(found, indent=1) + "\n", encoding="utf8")
 
 
 def checked_threads(repeats: int, threads: int | None) -> int:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ctrlib.book.embed import HEIGHT, plain
+from ctrlib.paths import written_whole
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "/usr/bin/chromium")
 WIDTH = 760  # pixels, about the width of a page's text
@@ -65,9 +66,8 @@ def _draw(figures: Mapping[str, Any], folder: Path, plotly: Path, browser: str) 
                 layout = shown.get("layout", {})
                 size = {"width": WIDTH, "height": layout.get("height", HEIGHT), "ink": INK}
                 drawn = page.evaluate(DRAW, {"data": shown["data"], "layout": layout, **size})
-                part = folder / f"{name}.part"
-                part.write_text(drawn, encoding="utf-8")
-                part.replace(folder / f"{name}.svg")
+                with written_whole(folder / f"{name}.svg") as part:
+                    part.write_text(drawn, encoding="utf-8")
             running.close()
     except Error as error:
         print(f"Some figures have no picture: {error.message}", flush=True)

@@ -12,6 +12,7 @@ from ctrlib.data.cards import Card, Frames, card_table, card_text
 from ctrlib.data.dataset import CTRDataset
 from ctrlib.data.files import cached_or_fetched_files, local_files, sums_of
 from ctrlib.data.pipeline import Recipe, prepare
+from ctrlib.data.splits import SPLIT_SEED
 from ctrlib.data.stream_encode import prepare_streamed
 from ctrlib.errors import SettingError, unknown
 
@@ -27,7 +28,7 @@ DATASETS: dict[str, Card] = {
 
 
 def load_dataset(
-    name: str, *, min_count: int | None = None, split_seed: int = 2024, rows: int | None = None
+    name: str, *, min_count: int | None = None, split_seed: int = SPLIT_SEED, rows: int | None = None
 ) -> CTRDataset:
     """Load one of `DATASETS` as ids and labels; the ids of a large one are maps of files in the cache.
 
@@ -54,7 +55,7 @@ def load_dataset(
 
 
 def cached_fingerprint(
-    name: str, *, min_count: int | None = None, split_seed: int = 2024, rows: int | None = None
+    name: str, *, min_count: int | None = None, split_seed: int = SPLIT_SEED, rows: int | None = None
 ) -> str | None:
     """Return the fingerprint that `load_dataset` would give now, without reading or encoding anything.
 

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from ctrlib.data.dataset import SPLITS
 from ctrlib.errors import DataError, SettingError
 
+SPLIT_SEED = 2024  # of data sets that come without splits
 Rows = NDArray[np.int64]  # row numbers, in rising order
 
 

@@ -14,6 +14,7 @@ from ctrlib.data.encoder import Encoder
 from ctrlib.data.pipeline import Recipe, encoder, prepare
 from ctrlib.data.read import read_table
 from ctrlib.data.schema import Field, declared_fields
+from ctrlib.data.splits import SPLIT_SEED
 from ctrlib.errors import DataError, SettingError
 
 Table = str | Path | pd.DataFrame
@@ -27,7 +28,7 @@ def load_table(
     label: str,
     fields: Sequence[str | Field],
     min_count: int = 1,
-    split_seed: int = 2024,
+    split_seed: int = SPLIT_SEED,
     rows: int | None = None,
     name: str | None = None,
 ) -> CTRDataset:
@@ -43,39 +44,30 @@ def load_table(
 
     Raises DataError for a file, column or cell that cannot be used, SettingError for a wrong setting.
     """
-    recipe, tables = _recipe(train, valid, test, label, fields, min_count, split_seed, rows, name)
+    recipe, tables = _recipe(_named(train, valid, test), label, fields, min_count, split_seed, rows, name)
     return prepare(recipe, lambda: _read(tables))
 
 
 def table_encoder(
-    train: Table,
-    valid: Table | None = None,
-    test: Table | None = None,
-    *,
-    label: str,
-    fields: Sequence[str | Field],
-    min_count: int = 1,
-    split_seed: int = 2024,
-    rows: int | None = None,
+    table: Table, *, label: str, fields: Sequence[str | Field], min_count: int = 1, split_seed: int = SPLIT_SEED
 ) -> Encoder:
-    """Return the vocabularies of the data set that `load_table` makes of the same, to give further rows their ids."""
-    recipe, tables = _recipe(train, valid, test, label, fields, min_count, split_seed, rows, None)
+    """Return the vocabularies of the data set that `load_table` makes of one table, to give further rows their ids."""
+    recipe, tables = _recipe({"all": table}, label, fields, min_count, split_seed)
     return encoder(recipe, _read(tables))
 
 
 def _recipe(
-    train: Table,
-    valid: Table | None,
-    test: Table | None,
+    given: dict[str, Table],
     label: str,
     fields: Sequence[str | Field],
     min_count: int,
     split_seed: int,
-    rows: int | None,
-    name: str | None,
+    rows: int | None = None,
+    name: str | None = None,
 ) -> tuple[Recipe, dict[str, Table]]:
-    tables = {split: _source(split, table) for split, table in _named(train, valid, test).items()}
-    name = name or (_stem(train) if isinstance(train, str | Path) else "table")
+    tables = {split: _source(split, table) for split, table in given.items()}
+    first = next(iter(given.values()))
+    name = name or (_stem(first) if isinstance(first, str | Path) else "table")
     checksums = {} if any(isinstance(table, pd.DataFrame) for table in tables.values()) else _checksums(tables)
     where = {
         split: f"{name} ({split} rows)" if isinstance(table, pd.DataFrame) else str(table)

@@ -22,7 +22,7 @@ from ctrlib.lab.run import Run
 from ctrlib.lab.runner import commit, dataset, weights_path
 from ctrlib.lab.streams import CONFIDENT, inherited
 from ctrlib.models import CTRModel, build_model
-from ctrlib.paths import measurements_dir
+from ctrlib.paths import measurements_dir, written_whole
 from ctrlib.train import fit, load_model, predict
 
 TEACHER, STUDENT = "teacher", "student"
@@ -152,10 +152,8 @@ def measure_cases(runs: Mapping[str, Run], *, device: str = "cpu", jobs: int | N
         "runs": {name: run.path.as_posix() for name, run in runs.items()},
     }
     lines = ",\n".join(f"  {json.dumps(row)}" for row in cases.to_dict("records"))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".part")
-    partial.write_text(f'{json.dumps(about)[:-1]}, "cases": [\n{lines}\n]}}\n', encoding="utf8")
-    partial.replace(path)
+    with written_whole(path) as partial:
+        partial.write_text(f'{json.dumps(about)[:-1]}, "cases": [\n{lines}\n]}}\n', encoding="utf8")
 
 
 def stored_cases(name: str) -> pd.DataFrame:

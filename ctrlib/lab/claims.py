@@ -196,9 +196,8 @@ def evaluate_claims(
     The frame may hold other data sets; of one cell it may hold one run per seed, so it holds the runs of one
     experiment (`ctrlib.lab.experiments.experiment_runs`). Columns: id, paper, section, sentence, reading, verdict,
     outcome (the verdict before it is worded for other data), negligible, effect, low, high, p_holm (of the weakest
-    pair), seeds (fewest of a pair), failed (failed runs
-    of these cells), compared, missing (labels without a completed run, pairs without a common seed, or a metric that
-    no run has; the verdict is then "not measured"), remark.
+    pair), seeds (fewest of a pair), failed (failed runs of these cells), compared, missing (labels without a completed
+    run, pairs without a common seed, or a metric that no run has; the verdict is then "not measured"), remark.
     """
     asked = [c for c in (load_claims() if claims is None else claims) if c.experiment == experiment]
     if not asked:

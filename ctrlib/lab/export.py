@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ import pandas as pd
 from ctrlib.errors import RecordError, advice
 from ctrlib.lab.experiments import EXPERIMENTS, experiment_records
 from ctrlib.lab.records import Record
+from ctrlib.paths import written_whole
 
 SCORES = ("train", "valid", "test")
 TEXT = ("experiment", "dataset", "fingerprint", "model", "label", "status", "error", "commit", "date")
@@ -28,10 +28,9 @@ def write_csv(folder: Path) -> list[Path]:
     written = []
     for name in exported():
         path = folder / f"{name}.csv"
-        partial = path.with_suffix(".part")
         try:
-            flat(experiment_records(name)).to_csv(partial, index=False, lineterminator="\n")
-            os.replace(partial, path)
+            with written_whole(path) as partial:
+                flat(experiment_records(name)).to_csv(partial, index=False, lineterminator="\n")
         except OSError as error:
             raise RecordError(f"Could not write {path}: {advice(error)} Then start again.") from error
         written.append(path)

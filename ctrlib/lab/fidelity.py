@@ -34,7 +34,7 @@ from ctrlib.lab.stats import summary
 from ctrlib.lab.streams import Measured, stored
 from ctrlib.models import CTRModel, build_model
 from ctrlib.models.dcn import CrossModel
-from ctrlib.paths import jobs_at_once, measurements_dir
+from ctrlib.paths import jobs_at_once, measurements_dir, written_whole
 from ctrlib.train import Protocol, fit
 
 NAME = "polynomial"  # the study's data set
@@ -277,10 +277,8 @@ def _write(found: Mapping[int, Measured]) -> None:
     path = fidelity_path()
     seeds_ = ",\n".join(f'  "{seed}": {json.dumps(_rounded(one))}' for seed, one in sorted(found.items()))
     about = {"tokens": TOKENS, "logit_std": LOGIT_STD, "network": GDCN, "protocol": PROTOCOL.to_dict()}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".part")
-    partial.write_text(f'{json.dumps(about)[:-1]}, "seeds": {{\n{seeds_}\n}}}}\n', encoding="utf8")
-    partial.replace(path)
+    with written_whole(path) as partial:
+        partial.write_text(f'{json.dumps(about)[:-1]}, "seeds": {{\n{seeds_}\n}}}}\n', encoding="utf8")
 
 
 def _rounded(value: Any) -> Any:

@@ -22,7 +22,7 @@ from ctrlib.lab.interactions import interaction_map, likeness
 from ctrlib.lab.run import Run
 from ctrlib.lab.runner import commit, dataset, weights_path
 from ctrlib.models import CTRModel
-from ctrlib.paths import measurements_dir
+from ctrlib.paths import measurements_dir, written_whole
 from ctrlib.train import auc, load_model, logloss
 from ctrlib.train.fit import EVALUATION_ROWS
 
@@ -222,9 +222,8 @@ def write_measurements(name: str, found: dict[str, Measured]) -> None:
     path = measurements_path(name)
     lines = [f"  {json.dumps(key)}: {json.dumps(_rounded(value))}" for key, value in sorted(found.items())]
     head = json.dumps({"commit": commit(), "confident": CONFIDENT})[:-1]
-    partial = path.with_suffix(".part")
-    partial.write_text(f'{head}, "runs": {{\n' + ",\n".join(lines) + "\n}}\n", encoding="utf8")
-    partial.replace(path)
+    with written_whole(path) as partial:
+        partial.write_text(f'{head}, "runs": {{\n' + ",\n".join(lines) + "\n}}\n", encoding="utf8")
 
 
 def _rounded(value: Any) -> Any:

@@ -2,26 +2,21 @@
 
 from __future__ import annotations
 
-import os
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from ctrlib.errors import RecordError, advice
+from ctrlib.paths import written_whole
 
 
 def save(path: Path, state: dict[str, Any]) -> None:
     """Write `state` whole or not at all; on failure the previous checkpoint stays."""
-    partial = path.with_name(f"{path.name}.{os.getpid()}.part")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        torch.save(state, partial)
-        os.replace(partial, path)
+        with written_whole(path) as partial:
+            torch.save(state, partial)
     except (OSError, RuntimeError) as error:  # torch reports a full disk as RuntimeError
-        with suppress(OSError):
-            partial.unlink(missing_ok=True)
         why = advice(error) if isinstance(error, OSError) else f"{error}. Free some space."
         raise RecordError(
             f"Could not write the checkpoint {path}: {why} Then start again; the run goes on from the last complete "

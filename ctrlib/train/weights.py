@@ -9,9 +9,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import os
 from collections.abc import Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +20,7 @@ from ctrlib.data import CTRDataset, Schema
 from ctrlib.errors import RecordError, SettingError, advice
 from ctrlib.models import MODELS, CTRModel, build_model
 from ctrlib.models.base import Origin
+from ctrlib.paths import written_whole
 
 KEY = "ctrlib"
 ENCODER = "encoder"  # of the header: the vocabularies, where a model was trained on a table of one's own
@@ -51,14 +50,10 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], header: Mapping[str
     copies = {name: value.detach().cpu().clone().contiguous() for name, value in tensors.items()}
     text = json.dumps({**header, "digest": _digest(copies)})
     path = Path(path)
-    partial = path.with_name(f"{path.name}.{os.getpid()}.part")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_bytes(save(copies, {KEY: text}))
-        os.replace(partial, path)
+        with written_whole(path) as partial:
+            partial.write_bytes(save(copies, {KEY: text}))
     except OSError as error:
-        with suppress(OSError):
-            partial.unlink(missing_ok=True)
         raise RecordError(f"Could not write the weights {path}: {advice(error)}") from error
 
 

@@ -1,5 +1,12 @@
 """What pages show: tables and figures of runs, and the pages made of claims, systems and differences."""
 
+from ctrlib.views.chapter import (
+    at_hand,
+    claim_link,
+    plan,
+    show,
+    waiting,
+)
 from ctrlib.views.runs import (
     CELL_COLUMNS,
     DIFFERENCE,
@@ -8,35 +15,34 @@ from ctrlib.views.runs import (
     Columns,
     against,
     against_figure,
-    answer,
-    at_hand,
     cells,
-    claim_link,
     common_seeds,
     comparison,
     curve_figure,
-    effect,
-    estimate,
-    findings,
     gap_figure,
     gaps,
-    in_units,
-    listing,
     made,
-    plan,
     reference_means,
     seed_means,
-    seeds_told,
-    setting,
-    show,
     sweep,
     sweep_figure,
     sweep_table,
     table,
+)
+from ctrlib.views.claims import (
+    answer,
+    effect,
+    in_units,
     test_table,
     verdict_table,
     verdicts,
-    waiting,
+)
+from ctrlib.views.words import (
+    estimate,
+    findings,
+    listing,
+    seeds_told,
+    setting,
 )
 
 __all__ = [

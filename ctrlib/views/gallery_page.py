@@ -23,7 +23,7 @@ from ctrlib.models.sfg import SFGCross
 from ctrlib.neurons import FORMATS
 from ctrlib.views import diagrams
 from ctrlib.views.gallery import COUNTED, FAMILIES, NEURONS, Card, cards, describe, family_of, parameters, schemas
-from ctrlib.views.runs import setting
+from ctrlib.views.words import setting
 
 LEGEND = {
     "table": "a look-up table",

@@ -18,7 +18,7 @@ from ctrlib.errors import CtrlibError, unknown
 from ctrlib.lab import boundaries, passes
 from ctrlib.lab.claims import Claim, Untestable, evaluate_claims, load_claims, load_untestable
 from ctrlib.lab.experiments import EXPERIMENTS, experiment_records
-from ctrlib.lab.judged import Frames, judged_runs
+from ctrlib.lab.judged import HOSTS, Frames, judged_runs
 from ctrlib.lab.made import left
 from ctrlib.lab.records import Record, frame
 from ctrlib.paths import root
@@ -34,9 +34,7 @@ OUTCOMES = (
     "not testable here",
 )
 ELSEWHERE = {"reproduced": "transfers", "contradicted": "does not transfer"}
-MADE = ("boundaries", "se-cost")  # made in each build by their chapters, never recorded
-HOSTS = {"latency": "khatri-rao", "se-cost": "self-ensemble"}  # judged in the chapter of another experiment
-IN_THE_BUILD = ("boundaries", "se-cost")  # experiments without records or measurements
+MADE = ("boundaries", "se-cost")  # made in each build by their chapters, neither recorded nor measured
 BATCH = 4096  # rows; the latency that claims are judged on
 MOST_NAMED = 6
 

@@ -1,4 +1,4 @@
-"""What chapters show of run records: tables of cells, gaps, verdicts, learning curves.
+"""What chapters show of run records: tables of cells and gaps, sweeps, learning curves.
 
 Each function takes the frame of `ctrlib.lab.records.frame`, or what `ctrlib.lab` made of it, and returns a figure or
 a table of `ctrlib.figures`. AUC is shown in percent, differences of AUC in points of it.
@@ -6,25 +6,18 @@ a table of `ctrlib.figures`. AUC is shown in percent, differences of AUC in poin
 
 from __future__ import annotations
 
-import html
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
-from ctrlib.data import load_dataset
-from ctrlib.errors import DataError, unknown
 from ctrlib.figures import Table, curves, figure_table, intervals, scatter
-from ctrlib.lab.claims import Claim, evaluate_claims, load_claims, printed_effects
 from ctrlib.lab.provenance import learning_curves
 from ctrlib.lab.records import Record
 from ctrlib.lab.records import frame as record_frame
 from ctrlib.lab.search import SEARCH
 from ctrlib.lab.stats import summary
 from ctrlib.lab.tables import Pair, cell_table, join_paper, paired_table
-from ctrlib.paths import root
 
 GAP = "AUC without − with ReLU (points of AUC in %)"
 DIFFERENCE = "AUC less that of {} (points of AUC in %)"
@@ -88,45 +81,8 @@ MADE_COLUMNS: Columns = {
     "test_logloss recorded": ("logloss recorded", ".4f"),
     "epoch_seconds": ("s/epoch", ".2f"),
 }
-VERDICT_COLUMNS: Columns = {
-    "sentence": ("claim", ""),
-    "verdict": ("verdict", ""),
-    "told": ("effect", ""),
-    "seeds": ("seeds", ""),
-    "printed": ("in the paper", ""),
-}
-TEST_COLUMNS: Columns = {
-    "sentence": ("claim", ""),
-    "reading": ("how it is tested", ""),
-    "compared": ("what was compared", ""),
-    "remark": ("remark", ""),
-}
 
-UNITS = {  # ending of a metric -> scale, decimals, unit; other metrics are shown as they are
-    "auc": (100, 2, " points of AUC"),
-    "logloss": (1, 4, " nats"),
-    "logloss_gap": (1, 4, " nats"),
-    "accuracy": (100, 1, " points of accuracy"),
-    "kept": (100, 1, " points"),
-    "wrong": (100, 1, " points"),
-    "mended": (100, 1, " points"),
-    "confident": (100, 2, " points"),
-    "mse": (1, 5, ""),
-    "main_squared": (1, 5, ""),
-    "correlation": (1, 3, ""),
-    "concentration": (1, 3, ""),
-    "turning": (1, 2, " radians for each unit of length"),
-    "best_epoch": (1, 1, " epochs"),
-    "parameters": (1, 0, " parameters"),
-    "multiply_adds": (1, 0, " multiply-adds"),
-    "scaling slope": (100, 3, " points of AUC for each doubling"),
-    "latency": (1, 3, " ms"),
-    "log2_latency": (1, 2, " doublings of time"),
-    "log2_seconds": (1, 2, " doublings of time"),
-}
-MOST_LISTED = 7
 FEWEST = 3  # seeds behind an interval of a mean
-STAND_INS = {"frappe_x1-rebuilt": ("frappe_x1",)}  # a data set -> those that take its place where it is not at hand
 
 
 def table(df: pd.DataFrame, columns: Columns, caption: str) -> Table:
@@ -214,12 +170,6 @@ def reference_means(
     return {names[label]: float(whole[label]) for label in names if label in whole.index}
 
 
-def seeds_told(runs: pd.DataFrame) -> str:
-    """Return the seeds of some runs in words, such as "seeds 1, 2, 3"."""
-    seeds = sorted(runs["seed"].unique())
-    return f"seed{'' if len(seeds) == 1 else 's'} {', '.join(map(str, seeds))}" if seeds else "no seed"
-
-
 def _percent(cells: pd.DataFrame) -> pd.DataFrame:
     """Return `cell_table` with AUC in percent and the half widths of the 95 % intervals of AUC and logloss.
 
@@ -304,208 +254,3 @@ def curve_figure(records: Sequence[Record], order: Sequence[str], title: str) ->
     lines = lines.assign(rank=lines["layer"].map(rank)).sort_values(["rank", "run", "epoch"])
     lines["side"] = parts.str[1]
     return curves(lines, "epoch", "valid_auc", "run", menu="layer", color="side", y_title="validation AUC", title=title)
-
-
-def plan(profile: str, plans: Mapping[str, dict[str, Any]], **parameters: Any) -> dict[str, Any]:
-    """Return a chapter's plan for a profile, after showing it with the other parameters.
-
-    Raises `SettingError` for an unknown profile.
-    """
-    if profile not in plans:
-        raise unknown("profile", profile, plans)
-    chosen = plans[profile]
-    table = pd.Series({"profile": profile, **parameters, **chosen}).map(str).rename("effective parameters").to_frame()
-    _display(table)
-    return chosen
-
-
-def at_hand(names: Iterable[str]) -> list[str]:
-    """Return those of `names` that can be loaded here, and print which are skipped and how to get them.
-
-    For the rebuilt Frappe, which cannot be downloaded, the published one stands in. Raises `DataError` where nothing is
-    left.
-    """
-    found: list[str] = []
-    for name in names:
-        for choice in [name, *STAND_INS.get(name, ())]:
-            try:
-                load_dataset(choice)
-            except DataError as error:
-                print(f"Skipped {choice}: {error}", flush=True)
-                last = error
-                continue
-            if choice != name:
-                print(f"{choice} stands in for {name}.", flush=True)
-            found.append(choice)
-            break
-    if not found:
-        raise last
-    return found
-
-
-def waiting(recorded: Sequence[str], shown: Sequence[str]) -> None:
-    """Say on which data sets too little is recorded to show a comparison."""
-    if missing := [name for name in recorded if name not in shown]:
-        _say(f"On {', '.join(missing)} too few runs are recorded to compare yet.")
-
-
-def verdicts(runs: Mapping[str, pd.DataFrame], experiment: str, shown: Sequence[str]) -> dict[str, pd.DataFrame]:
-    """Show the verdicts on an experiment's claims on each data set, then how each is tested; return them."""
-    found = {name: evaluate_claims(runs[name], experiment, name) for name in shown}
-    for name, rows in found.items():
-        _display(verdict_table(rows, name))
-    if found:
-        _display(test_table(found))
-    return found
-
-
-def verdict_table(verdicts: pd.DataFrame, dataset: str) -> Table:
-    """Return the table of `evaluate_claims`: each claim with its verdict, the effect, and the effect in the paper."""
-    claims = {claim.id: claim for claim in load_claims()}
-    measured = verdicts["outcome"] != "not measured"
-    told = [
-        effect(row, row["id"]) if has else None for has, (_, row) in zip(measured, verdicts.iterrows(), strict=True)
-    ]
-    printed = [_in_the_paper(claims[name]) for name in verdicts["id"]]
-    rows = verdicts.assign(told=_texts(told, verdicts), printed=_texts(printed, verdicts))
-    return table(rows if any(printed) else rows.drop(columns="printed"), VERDICT_COLUMNS, f"Verdicts on {dataset}.")
-
-
-def _in_the_paper(claim: Claim) -> str | None:
-    """Return the effect that the paper's table has, of several data sets the lowest and the highest."""
-    effects = printed_effects(claim)
-    ends = sorted(effects, key=lambda name: effects[name])
-    told = [f"{in_units(claim, effects[name])} ({name})" for name in dict.fromkeys((*ends[:1], *ends[-1:]))]
-    return " to ".join(told) or None
-
-
-def _texts(values: Sequence[str | None], like: pd.DataFrame) -> pd.Series[Any]:
-    return pd.Series(values, index=like.index, dtype=object)
-
-
-def test_table(verdicts: Mapping[str, pd.DataFrame]) -> Table:
-    """Return how each claim is tested and what was compared, folded up. verdicts: data set -> `evaluate_claims`."""
-    whole = pd.concat([rows.assign(data=name) for name, rows in verdicts.items()], ignore_index=True)
-    measured = whole[whole["outcome"] != "not measured"]
-    compared = (measured["data"] + ": " + measured["compared"]).groupby(measured["id"]).agg("; ".join)
-    rows = whole.drop_duplicates("id")
-    inside = table(rows.assign(compared=rows["id"].map(compared)), TEST_COLUMNS, "Labels are those of the records.")
-    summary = "<summary>How each claim was tested</summary>"
-    return Table(f'<div class="ctr-fold"><details>{summary}{inside.html}</details></div>', inside.text)
-
-
-def findings(title: str, points: Sequence[str]) -> str:
-    """Return, as markdown, `title` in bold and a bullet for each of `points`; empty points are left out."""
-    told = [f"- {point}" for point in points if point]
-    return f"**{title}**\n\n" + "\n".join(told or ["- Not measured yet."])
-
-
-def answer(question: str, verdicts: pd.DataFrame, claim: str, *, lead: str = "", told: str = "") -> str:
-    """Return a finding: a question, the numbers that decide it, and the verdict on a claim.
-
-    verdicts: rows of `evaluate_claims`. claim: the id of the one that affirms the question. lead: words before
-    the numbers. told: words in place of the numbers; they also stand where the claim is not measured. Raises
-    `SettingError` for a claim without a verdict.
-    """
-    rows = verdicts[verdicts["id"] == claim]
-    if rows.empty:
-        raise unknown("claim", claim, verdicts["id"])
-    row = rows.iloc[0]
-    if row["outcome"] == "not measured":
-        return (
-            f"{question} {told}; the claim needs more runs: *not measured*." if told else f"{question} *Not measured.*"
-        )
-    numbers = told or " ".join(part for part in (lead, effect(row, claim)) if part)
-    return f"{question} {numbers}: *{row['verdict']}*."
-
-
-def effect(row: pd.Series[Any], name: str) -> str:
-    """Return the effect of a claim with its interval, of several pairs the weakest, and a rank where one is claimed."""
-    claim = next(claim for claim in load_claims() if claim.id == name)
-    pairs = len(claim.pairs)
-    told = in_units(claim, row["effect"], row["low"], row["high"])
-    if claim.kind == "share":
-        return f"{told} of {pairs} comparisons"
-    if claim.kind == "rank-first" and "; rank of " in row["compared"]:
-        place = row["compared"].rsplit(": ", 1)[-1]
-        told = f"Rank {place}{', counted from the lowest' if claim.sign < 0 else ''}; {told}"
-    return told if pairs == 1 else f"{told} in the weakest of {pairs} comparisons"
-
-
-def in_units(claim: Claim, value: float, low: float = math.nan, high: float = math.nan) -> str:
-    """Return an effect on a claim's metric with its interval and its unit, such as "+0.61 points of AUC"."""
-    scale, decimals, unit = (100, 0, " %") if claim.kind == "share" else _unit(claim)
-    if not math.isfinite(low + high) and 5e-7 <= abs(scale * value) < 0.5 * 10**-decimals:
-        decimals = 6  # as the paper prints loglosses where clicks are rare
-    digits = f"{'' if claim.kind in ('level', 'share') else '+'},.{decimals}f"
-    return estimate(scale * value, scale * low, scale * high, digits, unit)
-
-
-def _unit(claim: Claim) -> tuple[float, int, str]:
-    metric = f"{claim.experiment} {claim.metric}"  # two experiments have a slope
-    fitting = [ending for ending in UNITS if metric.endswith(ending)]
-    return UNITS[max(fitting, key=len)] if fitting else (1, 2, "")
-
-
-def estimate(value: float, low: float, high: float, digits: str = "+.2f", unit: str = "") -> str:
-    """Return a number with its interval, such as "+0.61 points [-0.20, +1.42]"; without one where there is none."""
-    interval = f" [{low:{digits}}, {high:{digits}}]" if math.isfinite(low + high) else ""
-    return f"{value:{digits}}{unit}{interval}"
-
-
-def listing(rows: pd.DataFrame, name: str = "name") -> str:
-    """Return the differences of `against` or `gaps` with their outcomes in words, the lowest first.
-
-    name: the column with the names of the rows. Of more than seven rows only the extremes and those that a test decides
-    are named; where these are too many, the extremes of each outcome. The rest is counted.
-    """
-    rows = rows.dropna(subset="difference").sort_values("difference").reset_index(drop=True)
-    if rows.empty:
-        return "not measured"
-    named = set(rows.index if len(rows) <= MOST_LISTED else [0, len(rows) - 1])
-    for _, part in rows[rows["outcome"].isin(["better", "worse"])].groupby("outcome"):
-        named |= set(part.index if len(part) <= MOST_LISTED else part.index[[0, -1]])
-    told = [f"{row[name]} {row['difference']:+.2f} ({row['outcome']})" for _, row in rows.loc[sorted(named)].iterrows()]
-    rest = rows.drop(index=sorted(named))["outcome"].value_counts()
-    return "; ".join(
-        told + [f"{count} {'other' if count == 1 else 'others'} {outcome}" for outcome, count in rest.items()]
-    )
-
-
-def setting(value: Any) -> Any:
-    """Return a setting as the book prints it: widths as 300×300, switches as on and off, others as they are."""
-    if isinstance(value, list | tuple):
-        return "×".join(map(str, value))
-    return ("on" if value else "off") if isinstance(value, bool | np.bool_) else value
-
-
-def _display(thing: Any) -> None:
-    from IPython.display import display
-
-    display(thing)  # type: ignore[no-untyped-call]
-
-
-def _say(text: str) -> None:
-    from IPython.display import Markdown
-
-    _display(Markdown(text))  # type: ignore[no-untyped-call]
-
-
-def claim_link(name: str) -> str:
-    """Return the sentence of a claim as a link to its place on the page of claims, as Markdown takes it.
-
-    Without that page it is the sentence alone. Raises `SettingError` for an unknown claim.
-    """
-    sentences = {claim.id: claim.sentence for claim in load_claims()}
-    if name not in sentences:
-        raise unknown("claim", name, sentences)
-    words = html.escape(sentences[name].rstrip("."))
-    if not (root() / "book" / "claims.md").exists():
-        return words
-    return f'<a href="../book/claims.md#claim-{name}">{words}</a>'  # ctrlib.book.pages makes it .html
-
-
-def show(figure: Any, caption: str, claim: str = "") -> None:
-    """Show a figure and, below it, what to see in it and, where one is named by its id, the claim that it bears on."""
-    figure.show()
-    _say(f"*{caption}*" + (f" Claim: {claim_link(claim)}." if claim else ""))

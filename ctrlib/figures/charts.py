@@ -1,4 +1,4 @@
-"""Figures and tables of the book: one look, readable in light and in dark mode and by the colour-blind.
+"""Figures of the book: one look, readable in light and in dark mode and by the colour-blind.
 
 Every figure is plotly and needs no server. Importing this module makes `ctrlib` plotly's default template, so
 figures that a chapter draws itself look the same. Colours: Okabe and Ito's palette without black and yellow,
@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import html
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -17,6 +16,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from ctrlib.errors import CtrlibError, SettingError, unknown
+from ctrlib.figures.tables import require
 
 try:
     import plotly.graph_objects as go
@@ -31,7 +31,6 @@ DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot", "solid")
 BROKEN = ("dot", "dash", "dashdot")
 PATTERNS = ("", "/", "x", ".", "\\", "+", "-")
 INK = "#767676"  # a grey that stands out on white and on black; the book's script sharpens it for each mode
-LONG_TEXT = 50  # characters; longer cells get a column wide enough to read
 MOST_LOGIT = 6.0  # larger ones are drawn as this
 LABEL_WIDTH, LABEL_HEIGHT = 0.07, 0.05  # room for the label of a point, as parts of the range of the points
 BETWEEN_BARS = 8  # pixels
@@ -54,112 +53,6 @@ pio.templates["ctrlib"] = go.layout.Template(
 pio.templates.default = "ctrlib"
 
 
-def glue(name: str, value: Any) -> None:
-    """Name a value for the text of the book, which shows it by {glue:text}`name:.4f`; elsewhere a no-op."""
-    try:
-        from myst_nb import glue as keep
-    except ImportError:  # a notebook on a machine without the book's tools
-        return
-    keep(name, value.item() if hasattr(value, "item") else value, display=False)
-
-
-@dataclass(frozen=True)
-class Table:
-    """A table as HTML and as plain text; a notebook shows the one, a terminal the other."""
-
-    html: str
-    text: str
-
-    def _repr_html_(self) -> str:
-        return self.html
-
-    def __repr__(self) -> str:
-        return self.text
-
-
-def figure_table(
-    df: pd.DataFrame,
-    *,
-    formats: Mapping[str, str] | None = None,
-    headings: Mapping[str, str] | None = None,
-    math: Sequence[str] = (),
-    links: Mapping[str, str] | None = None,
-    spans: Mapping[str, Sequence[str]] | None = None,
-    caption: str = "",
-) -> Table:
-    """Return `df` as a table that the book lets a reader sort by a column and filter by a word.
-
-    formats: column -> format of its values, such as ".4f" or "+.2%". headings: column -> text of its header.
-    math: columns that hold LaTeX without dollar signs. links: column -> column with the addresses that its cells lead
-    to, which is not shown itself; an empty address leads nowhere. spans: column -> the column with half the width of
-    its interval, or the two with its ends; they are not shown themselves but written behind the values. Missing values
-    show as a dash and sort last. The index is left out. Raises `SettingError` for a column that `df` does not have.
-    """
-    formats, headings, links = dict(formats or {}), dict(headings or {}), dict(links or {})
-    parts = {name: list(columns) for name, columns in (spans or {}).items()}
-    kept = {*links.values(), *(part for columns in parts.values() for part in columns)}
-    _require(df, *formats, *headings, *math, *links, *parts, *kept)
-    columns = [
-        _Column(
-            str(name),
-            df[name],
-            formats.get(name, ""),
-            name in math,
-            df[links[name]] if name in links else None,
-            df[parts[name]] if name in parts else None,
-        )
-        for name in df.columns
-        if name not in kept
-    ]
-    head = "".join(column.header(headings.get(column.name, column.name)) for column in columns)
-    rows = "".join(f"<tr>{''.join(cells)}</tr>\n" for cells in zip(*(c.cells() for c in columns), strict=True))
-    title = f"<caption>{html.escape(caption)}</caption>" if caption else ""
-    body = f"<table>{title}<thead><tr>{head}</tr></thead>\n<tbody>\n{rows}</tbody></table>"
-    return Table(f'<div class="ctr-table"><div class="ctr-scroll">{body}</div></div>', df.to_string(index=False))
-
-
-@dataclass(frozen=True)
-class _Column:
-    name: str
-    values: pd.Series[Any]
-    format: str
-    math: bool
-    addresses: pd.Series[Any] | None = None
-    span: pd.DataFrame | None = None
-
-    @property
-    def numeric(self) -> bool:
-        return pd.api.types.is_numeric_dtype(self.values) and not pd.api.types.is_bool_dtype(self.values)
-
-    def header(self, text: str) -> str:
-        kind = ' class="number" data-type="number"' if self.numeric else ""
-        return f'<th scope="col"{kind}>{html.escape(text)}</th>'
-
-    def cells(self) -> Iterator[str]:
-        addresses = [""] * len(self.values) if self.addresses is None else self.addresses
-        spans = [()] * len(self.values) if self.span is None else self.span.itertuples(index=False)
-        return (self._cell(*told) for told in zip(self.values, addresses, spans, strict=True))
-
-    def _cell(self, value: Any, address: str = "", span: Sequence[float] = ()) -> str:
-        if pd.isna(value):
-            return f'<td {"data-value" if self.numeric else "data-text"}="">&ndash;</td>'
-        if self.math:
-            formula = html.escape(str(value))
-            return f'<td data-text="{formula}"><span class="math notranslate">\\({formula}\\)</span></td>'
-        kind = ' class="text"' if not self.numeric and len(str(value)) > LONG_TEXT else ""
-        if self.numeric:
-            kind = f' data-value="{value:.9g}"'
-        text = html.escape(format(value, self.format))
-        if span and np.isfinite(span).all():
-            ends = [format(end, self.format) for end in span]
-            text += (
-                f" <small>± {ends[0].lstrip('+')}</small>" if len(ends) == 1 else f" <small>[{', '.join(ends)}]</small>"
-            )
-        if address:
-            text = f'<a class="reference internal" href="{html.escape(address)}">{text}</a>'
-        return f"<td{kind}>{text}</td>"
-
-
 def intervals(
     df: pd.DataFrame,
     x: str,
@@ -178,7 +71,7 @@ def intervals(
     Rows stand in the order of `df`, the first on top. Rows with one `y` and several values of `color` stand
     under each other in a lane. `reference` is a dashed vertical line, such as no difference.
     """
-    _require(df, x, y, low, high, *([color] if color else []))
+    require(df, x, y, low, high, *([color] if color else []))
     lanes = list(dict.fromkeys(df[y]))
     groups = list(_groups(df, color))
     crowded = df[y].duplicated().any()  # a lane has several dots, so groups stand a little apart
@@ -256,7 +149,7 @@ def curves(
     color: column with the groups that lines belong to. Those of a group look alike and have one entry in the legend;
     without it every line has a look of its own. Lines are drawn in the order of `df`; sort it by `x` first.
     """
-    _require(df, x, y, line, *([menu] if menu else []), *([color] if color else []))
+    require(df, x, y, line, *([menu] if menu else []), *([color] if color else []))
     figure = go.Figure()
     owners: list[str] = []
     for owner, block in _groups(df, menu):
@@ -322,7 +215,7 @@ def scatter(
     `x_error`, `y_error`: columns with half the width of an interval. `joined`: a line through the points of each
     `color`, in the order of `df`.
     """
-    _require(df, x, y, label, *(c for c in (color, x_error, y_error) if c))
+    require(df, x, y, label, *(c for c in (color, x_error, y_error) if c))
     df = df.reset_index(drop=True)
     named = _apart(df[x], df[y]) if names else []
     groups = list(_groups(df, color))
@@ -363,7 +256,7 @@ def stacked(
 
     names: column -> name in the legend. Patterns repeat what the colours say.
     """
-    _require(df, y, *parts)
+    require(df, y, *parts)
     figure = go.Figure()
     for number, part in enumerate(parts):
         shape = PATTERNS[number % len(PATTERNS)]
@@ -507,9 +400,3 @@ def _groups(df: pd.DataFrame, column: str | None) -> Iterator[tuple[str, pd.Data
         return
     for value in dict.fromkeys(df[column]):
         yield str(value), df[df[column] == value]
-
-
-def _require(df: pd.DataFrame, *columns: str) -> None:
-    for column in columns:
-        if column not in df.columns:
-            raise unknown("column", column, map(str, df.columns))
