@@ -11,7 +11,8 @@ import pytest
 from ctrlib import views
 from ctrlib.errors import DataError, SettingError
 from ctrlib.lab.claims import Claim, evaluate_claims
-from ctrlib.views import chapter, claims as claim_views
+from ctrlib.views import chapter
+from ctrlib.views import claims as claim_views
 
 AUC = {"A": [0.80, 0.82, 0.81, 0.83], "B": [0.81, 0.83, 0.82, 0.84], "C": [0.70, 0.75, 0.72, 0.71]}
 

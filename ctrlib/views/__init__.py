@@ -7,6 +7,14 @@ from ctrlib.views.chapter import (
     show,
     waiting,
 )
+from ctrlib.views.claims import (
+    answer,
+    effect,
+    in_units,
+    test_table,
+    verdict_table,
+    verdicts,
+)
 from ctrlib.views.runs import (
     CELL_COLUMNS,
     DIFFERENCE,
@@ -28,14 +36,6 @@ from ctrlib.views.runs import (
     sweep_figure,
     sweep_table,
     table,
-)
-from ctrlib.views.claims import (
-    answer,
-    effect,
-    in_units,
-    test_table,
-    verdict_table,
-    verdicts,
 )
 from ctrlib.views.words import (
     estimate,
