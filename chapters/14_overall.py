@@ -38,7 +38,7 @@ from IPython.display import Markdown, display
 
 from ctrlib import views
 from ctrlib.bench import tables as speed
-from ctrlib.figures import figure_table, intervals, logarithmic, scatter, stretches
+from ctrlib.figures import figure_table, intervals, logarithmic, scatter, stairs, stretches
 from ctrlib.lab import Grid, run_anew, run_grid
 from ctrlib.lab.dual_stream import student_search, teacher_search
 from ctrlib.lab.experiments import experiment_records, experiment_runs
@@ -46,6 +46,7 @@ from ctrlib.lab.leaderboard import DATASETS as LISTED
 from ctrlib.lab.overall import (
     EXPERIMENT,
     SYSTEMS,
+    frontier,
     groups,
     origin_of_settings,
     overall_grid,
@@ -262,6 +263,9 @@ if not any(len(rows.dropna(subset="difference")) for rows in boards.values()):
 # Two times are measured ({doc}`/chapters/16_speed` and {doc}`/chapters/13_scaling` tell how). *Latency* is that of a forward pass in
 # the shape of the data, for each 100 rows, as when the network serves. A *training step* is one on a batch of 4,096 rows of Frappe,
 # each system in a process of its own. The table below has the steps. DS-MLP and ECKD are not in it: their stages have several networks.
+#
+# A *floor* is the time that the arithmetic and the memory traffic of a step would take at the measured rates of the processor. A
+# system near its floor is slow because its equations ask for much; one far from it waits for many small operations.
 
 # %% tags=["hide-input"]
 STEP_COLUMNS = {
@@ -274,6 +278,7 @@ STEP_COLUMNS = {
     "memory": ("peak MB", ",.0f"),
     "parameters": ("parameters", ",.0f"),
 }
+SLOW = 4  # times the step of DNN
 steps = speed.steps()
 steps = steps[steps["group"] == "overall"] if len(steps) else steps
 if len(steps):
@@ -282,6 +287,12 @@ if len(steps):
     unmeasured = [name for name in SYSTEMS if name not in {*steps["label"], "DS-MLP", "ECKD"}]
     still = f" Not measured yet: {', '.join(unmeasured)}." if unmeasured else ""
     display(views.table(steps, STEP_COLUMNS, f"A training step on Frappe.{still}"))
+    slow = steps[steps["over_dnn"] > SLOW].sort_values("over_dnn")
+    told = [
+        f"{row.label} ({row.over_dnn:.1f} times; {row.over_floor:.1f} times its own floor)"
+        for row in slow.itertuples()
+    ]
+    display(Markdown(f"Slower than {SLOW} times DNN: {', '.join(told) or 'none'}."))
 else:
     display(Markdown("Steps have not been measured yet: `ctrlib bench steps overall`."))
 
@@ -304,6 +315,7 @@ def with_costs(name):
 
 
 COSTS = {"parameters": "parameters", "latency": "latency (ms for 100 rows)", "step": "ms for a training step"}
+ABOUT = {"latency": "few-weights-are-slow"}  # the claim that a cost bears on
 for name in shown:
     points = with_costs(name)
     for column, title in COSTS.items():
@@ -311,7 +323,13 @@ for name in shown:
             titles = {"x_title": title, "y_title": "test AUC (%)", "title": name}
             figure = scatter(points.dropna(subset=column), column, "test_auc", "label", **titles)
             logarithmic(figure, "x")
-            views.show(figure, "Higher is better, further left is cheaper.", "qnn-alpha-beats-final")
+            best = frontier(points, column)
+            stairs(figure, points.set_index("label").loc[best], column, "test_auc")
+            caption = (
+                "Higher is better, further left is cheaper. By the means, no system is both cheaper and better than those on the "
+                f"dotted line: {', '.join(best)}. The intervals above say how sure the order is."
+            )
+            views.show(figure, caption, ABOUT.get(column, ""))
 
 # %% [markdown]
 # ## In the papers

@@ -53,6 +53,11 @@ def measurements_dir() -> Path:
     return root() / "data" / "measurements"
 
 
+def measured_dir() -> Path:
+    """Return the folder of what is measured on the networks of recorded runs; it lies among their records."""
+    return records_dir() / "measured"
+
+
 def made_dir() -> Path | None:
     """Return the folder where pages of one build leave what later pages show (`CTRLIB_MADE`); None outside a build."""
     folder = os.environ.get(MADE)

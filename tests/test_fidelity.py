@@ -172,8 +172,8 @@ def test_an_unknown_cell() -> None:
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Measurements go to a folder of the test."""
-    for module in (fidelity, case_study):
-        monkeypatch.setattr(module, "measurements_dir", lambda: tmp_path)
+    monkeypatch.setattr(fidelity, "measurements_dir", lambda: tmp_path)
+    monkeypatch.setattr(case_study, "measured_dir", lambda: tmp_path)
     return tmp_path
 
 

@@ -17,6 +17,7 @@ from ctrlib.figures import (
     logarithmic,
     scatter,
     stacked,
+    stairs,
     stretches,
 )
 
@@ -185,3 +186,13 @@ def test_labels_that_would_overlap_show_when_pointed_at() -> None:
     df = pd.DataFrame({"x": [0.0, 0.01, 1.0, 1.0], "y": [0.0, 0.0, 0.0, 1.0], "name": list("abcd")})
     (points,) = scatter(df, "x", "y", "name").data
     assert list(points.text) == ["a", "", "c", "d"] and list(points.hovertext) == list("abcd")
+
+
+def test_stairs_lie_behind_the_points_and_have_no_label() -> None:
+    df = pd.DataFrame({"x": [1.0, 2.0], "y": [3.0, 4.0], "name": ["a", "b"]})
+    figure = stairs(scatter(df, "x", "y", "name"), df, "x", "y")
+    line, points = figure.data
+    assert line.line.shape == "hv" and list(line.x) == [1, 2] and not line.showlegend and line.hoverinfo == "skip"
+    assert points.mode == "markers+text"
+    with pytest.raises(SettingError, match="Unknown column 'z'"):
+        stairs(figure, df, "x", "z")

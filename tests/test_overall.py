@@ -92,6 +92,20 @@ def test_the_better_of_a_pair_is_the_better_over_common_seeds() -> None:
     assert overall.groups(runs) == [("a", "a"), ("b", "b")]
 
 
+def test_the_frontier_holds_what_nothing_beats_in_both() -> None:
+    points = pd.DataFrame(
+        {
+            "label": ["dear, best", "cheap, low", "dear, low", "middle", "cheap, lower", "as middle", "no cost"],
+            "cost": [9.0, 1.0, 9.5, 4.0, 1.0, 4.0, np.nan],
+            "test_auc": [98.0, 90.0, 97.0, 95.0, 89.0, 95.0, 99.0],
+        }
+    )
+    assert overall.frontier(points, "cost") == ["cheap, low", "middle", "dear, best"]
+    shuffled = points.sample(frac=1, random_state=0)
+    assert len(overall.frontier(shuffled, "cost")) == 3
+    assert overall.frontier(points.tail(1), "cost") == []
+
+
 def test_logloss_is_ranked_from_below() -> None:
     runs = frame({"a": [0.1, 0.2], "b": [0.3, 0.4]}).rename(columns={"test_auc": "test_logloss"})
     assert overall.ranked(runs, "test_logloss") == ["a", "b"]

@@ -14,6 +14,7 @@ from torch import Tensor
 from ctrlib.data import CTRDataset, Field, Schema
 from ctrlib.errors import RecordError
 from ctrlib.lab import runner, streams
+from ctrlib.lab.case_study import cases_path
 from ctrlib.lab.interactions import interaction_map, likeness
 from ctrlib.lab.records import read_record, write_record
 from ctrlib.lab.run import Run
@@ -290,7 +291,7 @@ def test_columns_of_a_measured_run(tiny: CTRDataset) -> None:
 @pytest.fixture
 def kept_here(tiny: CTRDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> CTRDataset:
     """ml-100k stands for the tiny data set, measurements go to a folder of the test."""
-    monkeypatch.setattr(streams, "measurements_dir", lambda: tmp_path)
+    monkeypatch.setattr(streams, "measured_dir", lambda: tmp_path)
     monkeypatch.setattr(streams, "dataset", lambda name, *others: tiny)
     monkeypatch.setattr(runner, "dataset", lambda name, *others: tiny)
     return tiny
@@ -314,6 +315,15 @@ def test_runs_are_measured_once(kept_here: CTRDataset, monkeypatch: pytest.Monke
     monkeypatch.setattr(streams, "measure", lambda *a: pytest.fail("a measured run was measured again"))
     measure_runs([(student, teacher)], jobs=1)
     assert stored("ml-100k") == found
+
+
+def test_what_is_measured_lies_among_the_records(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A person's own runs have paths like the recorded ones; their measurements must not mix."""
+    before = streams.measurements_path("ml-100k")
+    monkeypatch.setenv("CTRLIB_RECORDS", str(tmp_path / "own"))
+    after = streams.measurements_path("ml-100k")
+    assert after != before and after.is_relative_to(tmp_path / "own")
+    assert cases_path("ml-100k").parent == after.parent
 
 
 def test_making_weights_again_leaves_a_record_as_it_is(kept_here: CTRDataset, tmp_path: Path) -> None:

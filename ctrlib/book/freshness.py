@@ -25,7 +25,7 @@ import ctrlib
 from ctrlib.book.pages import INJECTED, Notebook
 from ctrlib.lab.made import LEFT
 from ctrlib.lab.records import TEXT
-from ctrlib.paths import records_dir, root
+from ctrlib.paths import measured_dir, records_dir, root
 from ctrlib.repository import NOTED, chapters, repository, texts
 
 # What builds and publishes the book. No page and no other module imports it, so it changes no output.
@@ -80,7 +80,7 @@ def own_code(notebook: Notebook) -> list[Any]:
 
 def record_digests() -> dict[str, str]:
     """Return experiment -> digest of its run records."""
-    folders = sorted(path for path in records_dir().glob("*") if path.is_dir())
+    folders = sorted(path for path in records_dir().glob("*") if path.is_dir() and path != measured_dir())
     return {folder.name: _of_files(sorted(folder.rglob("seed-*.json")), folder) for folder in folders}
 
 
@@ -127,7 +127,7 @@ def _package() -> list[Path]:
 
 def _stored() -> list[Path]:
     data = root() / "data"
-    folders = [data / "papers", data / "measurements"]
+    folders = [data / "papers", data / "measurements", measured_dir()]
     return [path for folder in folders for path in sorted(folder.rglob("*")) if path.is_file()] + [data / "claims.toml"]
 
 

@@ -11,6 +11,7 @@ from ctrlib.figures.charts import (
     logarithmic,
     scatter,
     stacked,
+    stairs,
     stretches,
 )
 from ctrlib.figures.tables import Table, figure_table, glue
@@ -29,5 +30,6 @@ __all__ = [
     "logarithmic",
     "scatter",
     "stacked",
+    "stairs",
     "stretches",
 ]

@@ -354,6 +354,15 @@ def logarithmic(figure: go.Figure, axes: str = "xy") -> go.Figure:
     return figure
 
 
+def stairs(figure: go.Figure, df: pd.DataFrame, x: str, y: str) -> go.Figure:
+    """Draw a dotted line of steps along the rows of `df`, behind what is drawn already, and return the figure."""
+    require(df, x, y)
+    line = {"dash": "dot", "width": 2, "color": INK, "shape": "hv"}
+    figure.add_scatter(x=df[x], y=df[y], mode="lines", line=line, hoverinfo="skip", showlegend=False)
+    figure.data = (figure.data[-1], *figure.data[:-1])
+    return figure
+
+
 def levels(figure: go.Figure, values: Mapping[str, float]) -> go.Figure:
     """Draw a broken line across the figure for each of `values` (name -> height) and return the figure.
 

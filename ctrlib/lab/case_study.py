@@ -22,7 +22,7 @@ from ctrlib.lab.run import Run
 from ctrlib.lab.runner import commit, dataset, weights_path
 from ctrlib.lab.streams import CONFIDENT, inherited
 from ctrlib.models import CTRModel, build_model
-from ctrlib.paths import measurements_dir, written_whole
+from ctrlib.paths import measured_dir, written_whole
 from ctrlib.train import fit, load_model, predict
 
 TEACHER, STUDENT = "teacher", "student"
@@ -130,7 +130,7 @@ def train_in_memory(
 
 def cases_path(name: str) -> Path:
     """Return where the cases of a data set are kept."""
-    return measurements_dir() / f"cases-{name}.json"
+    return measured_dir() / f"cases-{name}.json"
 
 
 def measure_cases(runs: Mapping[str, Run], *, device: str = "cpu", jobs: int | None = None) -> None:

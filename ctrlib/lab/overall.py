@@ -143,6 +143,19 @@ def ranked(runs: pd.DataFrame, metric: str = "test_auc") -> list[str]:
     return [str(name) for name in by_seed(runs, metric).mean(axis=1).sort_values(ascending=not higher).index]
 
 
+def frontier(points: pd.DataFrame, cost: str, score: str = "test_auc") -> list[str]:
+    """Return the labels of the rows that none beats in both columns: a lower cost, a higher score. The cheapest first.
+
+    Of equal rows the first counts. Rows without either value are left out.
+    """
+    found, best = [], float("-inf")
+    for row in points.dropna(subset=[cost, score]).sort_values([cost, score], ascending=[True, False]).itertuples():
+        if getattr(row, score) > best:
+            best = getattr(row, score)
+            found.append(str(row.label))
+    return found
+
+
 def groups(runs: pd.DataFrame, metric: str = "test_auc") -> list[tuple[str, str]]:
     """Return the longest stretches of the ranking in which no two systems are told apart, as (best, worst).
 

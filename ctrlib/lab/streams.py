@@ -22,7 +22,7 @@ from ctrlib.lab.interactions import interaction_map, likeness
 from ctrlib.lab.run import Run
 from ctrlib.lab.runner import commit, dataset, weights_path
 from ctrlib.models import CTRModel
-from ctrlib.paths import measurements_dir, written_whole
+from ctrlib.paths import measured_dir, written_whole
 from ctrlib.train import auc, load_model, logloss
 from ctrlib.train.fit import EVALUATION_ROWS
 
@@ -179,7 +179,7 @@ def _interactions(model: CTRModel, teacher: CTRModel, data: CTRDataset, names: S
 
 def measurements_path(name: str) -> Path:
     """Return where the measurements on a data set are kept."""
-    return measurements_dir() / f"streams-{name}.json"
+    return measured_dir() / f"streams-{name}.json"
 
 
 def stored(name: str) -> dict[str, Measured]:
