@@ -128,8 +128,7 @@ def measured_grid(data):
     for seed in range(1, 11):
         runs += [tuned.distill("distilled", seed), tuned.align("DS-MLP", seed)]
     for seed in range(1, 6):
-        plain = {"alpha": 0.0, "beta": 0.0, "hidden_alignment": "none"}
-        runs += [tuned.align("two-plain-mlps", seed, distilled=None, **plain), teacher_run(data, "MLP", seed)]
+        runs += [tuned.two_trained(seed), teacher_run(data, "MLP", seed)]
     runs += [tuned.distill("no-teacher", seed, distill_weight=0.0) for seed in range(1, 4)]
     return Grid("fidelity", runs)
 
@@ -423,7 +422,7 @@ views.table(derivatives, columns, caption)
 
 # %% tags=["hide-input"]
 TITLES = {"distilled": "student", "no teacher": "student without distillation loss", "MLP": "plain MLP"}
-TITLES |= {"two plain MLPs": "two plain MLPs", "DS-MLP": "whole DS-MLP"}
+TITLES |= {"two trained MLPs": "two trained MLPs", "DS-MLP": "whole DS-MLP"}
 TITLES |= {"DS-MLP, main": "main stream, aligned", "DS-MLP, parallel": "parallel stream"} | OTHERS
 runs = {name: measured_runs(name) for name in RECORDED}
 shown = [name for name in RECORDED if len(runs[name])]
@@ -486,16 +485,16 @@ for name in shown:
 # Looking alike is not enough. The pairs of fields that matter are a property of the data, and any good model finds some of
 # them. So *likeness*, the correlation of two maps over pairs of fields, needs controls:
 #
-# - a *plain MLP* and *two plain MLPs*, which never saw a teacher;
+# - a *plain MLP* and *two trained MLPs*, which never saw a teacher;
 # - a *student without distillation loss*: it still starts from the teacher's embedding table;
 # - the likeness to the *teachers of other seeds*, which neither the student nor a plain MLP has met.
 #
 # The last one needs care. Networks of one seed see the same batches in the same order and start from the same table, so even networks that never met
-# are more alike when they share a seed. What counts is how much more the student gains from its own teacher than two plain MLPs gain
+# are more alike when they share a seed. What counts is how much more the student gains from its own teacher than two trained MLPs gain
 # from the teacher of their seed.
 
 # %% tags=["hide-input"]
-order = ["distilled", "distilled, other teachers", "two plain MLPs", "two plain MLPs, other teachers"]
+order = ["distilled", "distilled, other teachers", "two trained MLPs", "two trained MLPs, other teachers"]
 order += [label for label in PLACES if label not in order]
 shared = {name: views.common_seeds(runs[name], order) for name in shown}
 alike = {name: over_seeds(shared[name], order, ["likeness", "strength"]) for name in shown}
@@ -650,7 +649,7 @@ def of_own_teacher(name):
     if any(map(math.isnan, near.values())):
         return ""
     student, plain = near.values()
-    return f"Its own teacher is ahead of others by {student:.2f}; with two plain MLPs by {plain:.2f}"
+    return f"Its own teacher is ahead of others by {student:.2f}; with two trained MLPs by {plain:.2f}"
 
 
 def of_bound(name):
@@ -692,7 +691,7 @@ def said(name):
     )
 
 
-LIKE = ("distilled", "two plain MLPs")
+LIKE = ("distilled", "two trained MLPs")
 told = [said_of_study()] if not study.empty else []
 told += [said_of_derivatives(), *(said(name) for name in shown)]
 Markdown("\n\n".join(told))

@@ -62,7 +62,7 @@ from ctrlib.views.footer import footer
 #
 # So "DS-MLP is right where its teacher was wrong" needs something to compare with:
 #
-# - *two plain MLPs*, two streams as in DS-MLP, summed and trained on the clicks, without teacher and alignment;
+# - *two trained MLPs*, two streams as in DS-MLP, each with a click loss of its own, without teacher and alignment;
 # - *two aligned MLPs without distillation*, which differ from DS-MLP in the first stage alone;
 # - a *plain MLP*.
 #
@@ -97,11 +97,6 @@ plan = views.plan(profile, PLANS, device=device)
 
 
 # %%
-def two_plain(tuned, seed):
-    """Two MLPs that are summed and trained on the clicks, with neither teacher nor alignment."""
-    return tuned.align("two-plain-mlps", seed, distilled=None, alpha=0.0, beta=0.0, hidden_alignment="none")
-
-
 def measured_grid(data):
     """The runs whose errors are counted: ten seeds of DS-MLP, five of its controls."""
     tuned = student(data)
@@ -109,7 +104,7 @@ def measured_grid(data):
     for seed in range(1, 11):
         runs += [tuned.distill("distilled", seed), tuned.align("DS-MLP", seed)]
     for seed in range(1, 6):
-        runs += [two_plain(tuned, seed), tuned.align("no-distillation", seed, distilled=None)]
+        runs += [tuned.two_trained(seed), tuned.align("no-distillation", seed, distilled=None)]
         runs.append(teacher_run(data, "MLP", seed))
     return Grid("case-study", runs)
 
@@ -118,7 +113,7 @@ def pictured(data, seed):
     """The runs of one seed that the picture shows."""
     aligned = student(data).align("DS-MLP", seed)
     found = {"teacher": teacher_run(data, "GDCN", seed), "student": aligned.parent, "DS-MLP": aligned}
-    return found | {"two plain MLPs": two_plain(student(data), seed)}
+    return found | {"two trained MLPs": student(data).two_trained(seed)}
 
 
 if profile == "paper":
@@ -137,7 +132,7 @@ if profile == "paper":
 # to the end.
 
 # %% tags=["hide-input"]
-DRAWN = ["label", "teacher", "student", "DS-MLP, parallel", "DS-MLP", "two plain MLPs"]
+DRAWN = ["label", "teacher", "student", "DS-MLP, parallel", "DS-MLP", "two trained MLPs"]
 
 
 def show_cases(cases, title):
@@ -190,7 +185,7 @@ if not any(map(len, cases.values())):
 # %% tags=["hide-input"]
 TITLES = {"teacher": "teacher", "student": "student", "DS-MLP": "DS-MLP", "DS-MLP, main": "its main stream"}
 TITLES |= {"DS-MLP, parallel": "its parallel stream", "no distillation": "two aligned MLPs, no distillation"}
-TITLES |= {"two plain MLPs": "two plain MLPs", "MLP": "plain MLP"}
+TITLES |= {"two trained MLPs": "two trained MLPs", "MLP": "plain MLP"}
 KINDS = {"kept": "kept, %", "wrong": "wrong, %", "mended": "mended, %", "unshared": "errors of its own, %"}
 runs = {name: measured_runs(name) for name in RECORDED}
 shown = [name for name in RECORDED if len(runs[name])]
@@ -227,7 +222,7 @@ for name, rows in population.items():
             "student-inherits-errors",
         ),
         "mended": (
-            "Is DS-MLP's dot right of the two plain MLPs', which never saw the teacher?",
+            "Is DS-MLP's dot right of the two trained MLPs', which never saw the teacher?",
             "ds-mlp-mends-more-than-plain",
         ),
     }
@@ -311,20 +306,20 @@ def said(name):
                 "Does DS-MLP mend more than networks that never saw the teacher?",
                 found,
                 "ds-mlp-mends-more-than-plain",
-                told=counts(name, "mended", "DS-MLP", "two plain MLPs", "no distillation"),
+                told=counts(name, "mended", "DS-MLP", "two trained MLPs", "no distillation"),
             ),
             views.answer("Does DS-MLP mend more than its student?", found, "ds-mlp-mends-errors"),
             views.answer(
                 "Does the student keep its teacher's confident errors more than others do?",
                 found,
                 "student-inherits-errors",
-                told=counts(name, "kept", "student", "MLP", "two plain MLPs"),
+                told=counts(name, "kept", "student", "MLP", "two trained MLPs"),
             ),
             views.answer(
                 "Is the student on its teacher's wrong side of one half more than others are?",
                 found,
                 "student-inherits-wrong-side",
-                told=counts(name, "wrong", "student", "MLP", "two plain MLPs"),
+                told=counts(name, "wrong", "student", "MLP", "two trained MLPs"),
             ),
             views.answer(
                 "Does DS-MLP keep fewer of its teacher's confident errors than its student?",
@@ -333,10 +328,10 @@ def said(name):
             ),
             views.answer("Does the parallel stream mend more than the main one?", found, "parallel-corrects"),
             views.answer(
-                "Does DS-MLP make fewer confident errors in all than its teacher and than two plain MLPs?",
+                "Does DS-MLP make fewer confident errors in all than its teacher and than two trained MLPs?",
                 found,
                 "fewer-confident-errors",
-                told=counts(name, "confident", "DS-MLP", "teacher", "two plain MLPs"),
+                told=counts(name, "confident", "DS-MLP", "teacher", "two trained MLPs"),
             ),
         ],
     )

@@ -46,11 +46,13 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 
 from ctrlib import CTRClassifier, views
-from ctrlib.data import Field, read_raw
+from ctrlib.data import Field, load_table, read_raw
 from ctrlib.figures import curves, figure_table, intervals
 from ctrlib.lab.calibration import calibration_error, chance_error, reliability
 from ctrlib.lab.interactions import interaction_map
+from ctrlib.lab.runner import classifier_record
 from ctrlib.lab.stats import summary
+from ctrlib.views.footer import footer
 
 PLANS = {
     "smoke": {"rows": 1500, "seeds": [1], "max_epochs": 2, "strengths": [1e-2]},
@@ -421,6 +423,24 @@ Markdown(views.findings(f"{FILE.name}, {len(X_train):,} training rows", points))
 # ## Where the numbers come from
 #
 # All of them were computed while this page was built, in the profile that the table at the top names. Nothing is read from
-# records and nothing is written.
-#
+# records and nothing is written. The fingerprint is that of the whole table: where it is equal, so are rows, fields and labels.
+
+# %% tags=["hide-input"]
+told = fitted["LR", first]
+labelled = table.assign(**{LABEL: (y == told.classes_[1]).astype(int)})
+data = load_table(labelled, label=LABEL, fields=told.encoder_.fields, name=FILE.stem)
+made = [
+    classifier_record(
+        "your-data",
+        run["label"],
+        fitted[run["label"], run["seed"]],
+        data,
+        {"auc": run["test_auc"], "logloss": run["test_logloss"]},
+    )
+    for run in runs.to_dict("records")
+]
+caption = "The networks of the first table. Those of the grid search come on top."
+footer("your-data", made=made, caption=caption)
+
+# %% [markdown]
 # **Next.** {doc}`/book/gallery` shows every system that you can train here, {doc}`/book/data` the data sets of this book.

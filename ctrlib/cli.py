@@ -113,9 +113,9 @@ def parser() -> argparse.ArgumentParser:
     claims.set_defaults(command=run_claims)
 
     bench = commands.add_parser(
-        "bench", help="measure speed: steps, epochs, peers, latency, encode, or the ladder from a plain loop"
+        "bench", help="measure speed: steps, epochs, peers, latency, encode, the ladder from a plain loop, or the book"
     )
-    bench.add_argument("what", choices=["steps", "epochs", "peers", "ladder", "latency", "encode"])
+    bench.add_argument("what", choices=["steps", "epochs", "peers", "ladder", "latency", "encode", "book"])
     bench.add_argument(
         "names", nargs="*", help="groups of steps, of epochs or of latency, or systems for the peers; else all"
     )
@@ -348,11 +348,12 @@ def run_claims(options: argparse.Namespace) -> int:
     from ctrlib.data import DATASETS
     from ctrlib.lab.claims import evaluate_claims
     from ctrlib.lab.experiments import experiment_named
-    from ctrlib.views.ledger import MADE, judged_frames
+    from ctrlib.lab.export import exported
+    from ctrlib.views.ledger import judged_frames
 
     experiment = experiment_named(options.experiment)
-    if experiment in MADE:
-        raise RecordError(f"{experiment} leaves no run records; its chapter computes its verdicts.")
+    if experiment not in exported():
+        raise RecordError(f"{experiment} leaves no run records; its chapter computes all that it shows.")
     frames = judged_frames(experiment)
     if options.dataset not in frames:
         if options.dataset not in DATASETS:
@@ -402,6 +403,10 @@ def run_bench(options: argparse.Namespace) -> int:
 
         rows = 5_000_000 if options.rows is None else options.rows
         found = measure_encode(rows, options.repeats, options.threads)
+    elif options.what == "book":
+        from ctrlib.book.measure import measure_book
+
+        found = measure_book(options.repeats, options.threads)
     else:
         from ctrlib.bench.ladder import measure_ladder
 

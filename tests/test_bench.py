@@ -174,7 +174,7 @@ def stored_step(name: str, device: str, device_name: str, threads: int) -> dict[
     times = {"median": 0.1, "min": 0.05, "max": 0.2, "repeats": 3}
     numbers = ("samples_per_second", "evaluate_rows", "evaluate_seconds", "peak_memory_mb", "parameters", "operations")
     entry = dict.fromkeys((*numbers, "bytes", "matrix_rate", "copy_rate", "floor_seconds"), 1.0)
-    where = {"device": device, "device_name": device_name, "threads": threads}
+    where = {"device": device, "device_name": device_name, "precision": "fp32", "threads": threads}
     found = {"case": case, "step_seconds": times, "parts_seconds": {"the rest": 0.1}, "environment": where}
     return {f"{name} ({device}, {threads} threads)": entry | found}
 
@@ -187,6 +187,7 @@ def test_steps_come_from_one_computer(tmp_path: Path, monkeypatch: pytest.Monkey
     path.write_text(json.dumps(found))
     table = tables.steps()
     assert list(table["name"]) == ["T9", "DNN"] and set(table["threads"]) == {2} and set(table["device_name"]) == {"P"}
+    assert table["settings"].iloc[1]["embedding_dim"] == 10 and set(table["precision"]) == {"fp32"}
     assert (table["evaluate"] == 1000).all() and (table["evaluate_low"] == table["evaluate_high"]).all()
     path.write_text(json.dumps(found | stored_step("DNN", "cpu", "P", 16)))
     assert list(tables.steps()["threads"]) == [16, 16]

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import ast
+import base64
+import datetime
+import io
 import json
 import re
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -15,15 +19,19 @@ import pytest
 from test_book import HEADER, checkout
 
 from ctrlib.book import builder, freshness, pages
+from ctrlib.classifier import CTRClassifier
+from ctrlib.data import load_table
 from ctrlib.errors import SettingError
 from ctrlib.lab import provenance
 from ctrlib.lab.experiments import EXPERIMENTS
 from ctrlib.lab.export import exported, flat, write_csv
 from ctrlib.lab.made import LEFT, left
 from ctrlib.lab.records import READS, TEXT, load_records, write_record
+from ctrlib.lab.runner import classifier_record, device_name
+from ctrlib.paths import measured_dir
 from ctrlib.repository import repository
 from ctrlib.train import NUMERICS
-from ctrlib.views.footer import command, footer
+from ctrlib.views.footer import IN_THE_BOOK, command, downloads, footer
 
 ROOT = Path(__file__).resolve().parent.parent
 CHAPTER = (
@@ -165,6 +173,10 @@ def test_stored_figures_count(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "data" / "papers" / "table.csv").write_text("a,b\n")
     after = freshness.inputs(notebook(), {}, freshness.shared_inputs())
     assert [name for name in after if after[name] != before[name]] == ["stored figures, measurements and claims"]
+    measured_dir().mkdir(parents=True)
+    (measured_dir() / "streams-d.json").write_text("{}")
+    last = freshness.inputs(notebook(), {}, freshness.shared_inputs())
+    assert [name for name in last if last[name] != after[name]] == ["stored figures, measurements and claims"]
 
 
 def test_reading_is_taken_down(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -306,6 +318,8 @@ def test_ranges() -> None:
 
 
 def test_every_chapter_ends_with_its_footer() -> None:
+    chapters = {path.stem for path in (ROOT / "chapters").glob("*.py")}
+    assert chapters == {about.chapter for about in EXPERIMENTS.values()}
     for name, about in EXPERIMENTS.items():
         code = [
             c.source for c in jupytext.read(ROOT / "chapters" / f"{about.chapter}.py").cells if c.cell_type == "code"
@@ -326,6 +340,38 @@ def test_footer_lists_the_data_sets_that_the_page_shows(capsys: pytest.CaptureFi
     footer("activation", stored, shown=[stored[0]["dataset"]])
     told = capsys.readouterr().out
     assert "ml-1m" not in told and stored[0]["dataset"] in told
+
+
+def test_footer_tells_of_classifiers_that_the_page_has_trained(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table = pd.DataFrame({"shop": ["a", "b", "c", "d"] * 20, "hour": list(range(5)) * 16, "clicked": [0, 1, 1, 0] * 20})
+    data = load_table(table, label="clicked", fields=["shop", "hour"], name="shops")
+    made = []
+    for seed in (1, 2, 3):
+        model = CTRClassifier("LR", max_epochs=2, random_state=seed).fit(table[["shop", "hour"]], table["clicked"])
+        made.append(classifier_record("your-data", "LR", model, data, {"auc": 0.75, "logloss": 0.5}))
+    row = provenance.provenance([], made).iloc[0]
+    assert (row["dataset"], row["runs"], row["seeds"], row["stale"]) == ("shops", 3, "1 to 3", 0)
+    assert row["data"] == data.fingerprint and row["processor"] == device_name("cpu")
+    assert row["torch"] == version("torch") and row["dates"] == datetime.datetime.now(datetime.UTC).date().isoformat()
+    other = load_table(table.iloc[1:], label="clicked", fields=["shop", "hour"], name="shops")
+    assert other.fingerprint != data.fingerprint
+    monkeypatch.setenv(IN_THE_BOOK, "1")
+    footer("your-data", made=made)
+    told = capsys.readouterr().out
+    assert data.fingerprint in told
+    links = downloads("your-data", made)
+    assert (
+        'href="../_static/sources/17_your_data.py" download="17_your_data.py"' in links
+        and "17_your_data.ipynb" in links
+    )
+    found = re.search(r'href="data:text/csv;base64,([^"]+)" download="your-data.csv"', links)
+    assert found
+    runs = pd.read_csv(io.BytesIO(base64.b64decode(found[1])))
+    assert runs["test_auc (fraction)"].tolist() == [0.75] * 3 and runs["seed"].tolist() == [1, 2, 3]
+    assert runs["epochs"].tolist() == [2] * 3 and runs["device"].tolist() == ["cpu"] * 3
+    assert "csv" not in downloads("your-data") and "../_static/records/align.csv" in downloads("align", made)
 
 
 def test_records_as_csv(folder: Path, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import re
 import shutil
 from collections import Counter
@@ -17,11 +18,13 @@ import pytest
 from playwright.sync_api import Browser
 from torch import nn
 
+from ctrlib.data import DATASETS
+from ctrlib.data import describe as describe_data
 from ctrlib.errors import CtrlibError, SettingError
 from ctrlib.layers import MLP, FieldEmbedding, FirstOrder
 from ctrlib.models import MODELS, CTRModel, build_model
 from ctrlib.neurons import FORMATS
-from ctrlib.views import gallery, gallery_page
+from ctrlib.views import data_page, gallery, gallery_page
 from ctrlib.views.diagrams import KINDS, SYMBOLS, Block, Chain, legend, parsed, svg, words
 from ctrlib.views.gallery import COUNTED, FAMILIES, Card, describe
 from ctrlib.views.gallery_page import OTHER_FORMS, Gallery
@@ -30,6 +33,7 @@ ROOT = Path(__file__).resolve().parent.parent
 ADDRESS = "https://github.com/someone/something"
 SMALL = gallery._schema(4, 20)
 NAMES = [name for name in MODELS if name not in FORMATS] + ["T9"]
+CPU = {"device_name": "P", "precision": "fp32", "threads": 2}
 
 
 @pytest.fixture(scope="module")
@@ -170,12 +174,13 @@ def test_results_and_speed_are_shown_with_interval_and_seeds(bare: Gallery) -> N
     card = next(card for card in bare.cards if card.name == "DCNv2")
     scores = {"test_auc": 0.9844, "test_auc_low": 0.9838, "test_auc_high": 0.985, "seeds": 5, "failed": 1}
     results = pd.DataFrame([{"dataset": "ml-100k", "label": "DCNv2", "system": "DCNv2", **scores}])
-    step = {"step": 104.2, "low": 99.0, "high": 120.0, "batch": 4096}
-    steps = pd.DataFrame([{"label": "DCNv2", "system": "DCNv2", "group": "overall", **step}])
+    step = {"step": 104.2, "low": 99.0, "high": 120.0, "batch": 4096, "settings": {"cross_layers": 3}}
+    steps = pd.DataFrame([{"label": "DCNv2", "system": "DCNv2", "group": "overall", **step, **CPU}])
     changed = replace(card, results=results, steps=steps, chapters=("06_plug_and_play",))
     text = bare._card(changed)
     assert "DCNv2 on ml-100k: test AUC 98.44 % [98.38, 98.50], 5 seeds, 1 failed." in text
-    assert "DCNv2: 104 ms [99, 120] for a training step on 4,096 rows of Frappe." in text
+    assert "<li>Training step on 4,096 rows of Frappe, fp32, 2 threads:" in text
+    assert "<li><code>cross_layers=3</code> (overall table): 104 ms [99, 120].</li>" in text
     assert 'href="../chapters/06_plug_and_play.html">6<' in text
     row = bare._row(changed, ["ml-100k"])
     assert ">104<" in row and ">98.44<" in row and ">0.06<" in row and ">5<" in row
@@ -184,6 +189,39 @@ def test_results_and_speed_are_shown_with_interval_and_seeds(bare: Gallery) -> N
     assert "test AUC 98.44 %, 1 seed.<" in text and "nan" not in text + bare._row(
         replace(changed, results=one), ["ml-100k"]
     )
+
+
+def test_each_speed_stands_with_its_settings(bare: Gallery) -> None:
+    card = next(card for card in bare.cards if card.name == "AutoInt")
+    time = {"system": "AutoInt", "batch": 4096, "low": 1.0, "high": 3.0, **CPU}
+    settings: list[dict[str, object]] = [{"hidden_units": [], "scaled": True}, {"hidden_units": [400, 400]}]
+    steps = pd.DataFrame(
+        [
+            {"label": "AutoInt", "group": "overall", "step": 2.0, "settings": settings[0], **time},
+            {"label": "AutoInt+", "group": "systems", "step": 2.0, "settings": settings[1], **time},
+        ]
+    )
+    sizes = {"A": 1, "B": 20_000}
+    latencies = pd.DataFrame(
+        [{"label": "AutoInt", "data": data, "parameters": n, "latency": 2.0, **time} for data, n in sizes.items()]
+    )
+    latencies.loc[1, "threads"] = 1
+    text = bare._card(replace(card, steps=steps, latencies=latencies))
+    assert "<li>AutoInt, <code>hidden_units=none, scaled=on</code> (overall table): 2 ms [1, 3].</li>" in text
+    assert "<li>AutoInt+, <code>hidden_units=400×400</code>: 2 ms [1, 3].</li>" in text
+    assert "at a time, fp32, 2 threads:<ul><li>A, 1 parameter: 2 ms [1, 3].</li></ul>" in text
+    assert "at a time, fp32, 1 thread:<ul><li>B, 20,000 parameters: 2 ms [1, 3].</li></ul>" in text
+
+
+def test_no_two_measured_speeds_of_a_card_look_alike(shown: Gallery) -> None:
+    for card in shown.cards:
+        told = [re.sub(r"[\d.,]+ ms .*", "", line) for line in gallery_page._speed(card).split("<li>")]
+        assert len(told) == len(set(told)), card.name
+    qnn = next(card for card in shown.cards if card.name == "QNN-alpha")
+    if qnn.steps.empty:
+        pytest.skip("no step is measured")
+    assert all({"layers", "rows", "passes", "embedding_dim"} <= set(settings) for settings in qnn.steps["settings"])
+    assert f"All times are of: {qnn.steps['device_name'].iloc[0]}".replace("&", "&amp;") in shown.overview().html
 
 
 def test_what_is_not_measured_is_said_to_be_so(bare: Gallery) -> None:
@@ -229,9 +267,27 @@ def test_html_is_balanced_and_small(shown: Gallery) -> None:
     reader = Balance()
     reader.feed(whole)
     assert not reader.wrong and not reader.open
-    assert len(whole) < 245_000  # the theme adds 30 kB, and a page has 300
+    assert len(whole) < 260_000  # the theme adds 30 kB, and a page has 300
     for part in re.findall(r'href="#(part-\w+)"', whole):
         assert f'id="{part}"' in whole
+
+
+def test_each_data_set_has_a_card_with_all_that_is_known_of_it() -> None:
+    whole = data_page.data_cards()
+    reader = Balance()
+    reader.feed(whole.html)
+    assert not reader.wrong and not reader.open and len(whole.html) < 60_000
+    parts = whole.html.split('<details class="ctr-card"')[1:]
+    for part, (name, card) in zip(parts, DATASETS.items(), strict=True):
+        assert f' id="{data_page.anchor(name)}"' in part and describe_data(name) in whole.text
+        told = html.unescape(re.sub(r"<[^>]+>", " ", part))
+        for text in (card.title, card.licence, card.splits, card.remarks, card.label, f"Fields ({len(card.fields)})"):
+            assert text in told, (name, text)
+        assert all(file in told and (value or "not known") in told for file, value in card.checksums.items())
+        assert all(field.name in told for field in card.fields)
+    assert '<a href="https://www.kaggle.com/c/avazu-ctr-prediction">' in whole.html, "without what follows the address"
+    page = (ROOT / "book" / "data.md").read_text()
+    assert "data_cards()" in page and 'links={"name": "card"}' in page
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -438,6 +494,26 @@ def test_schema_family_and_address_are_followed(chromium: Browser, page: Path) -
         tab.wait_for_function("document.getElementById('model-T12').offsetHeight > 0")
         assert tab.get_by_role("button", name="all", exact=True).get_attribute("aria-pressed") == "true"
         assert seen.complaints == [] and seen.outside == []
+
+
+def test_an_address_opens_the_card_of_a_data_set(chromium: Browser, page: Path) -> None:
+    name = data_page.anchor("ml-100k")
+    text = (page / "page.html").read_text()
+    body = f'<p><a href="#{name}">ml-100k</a></p>{data_page.data_cards().html}'
+    (page / "data.html").write_text(text[: text.index("<body>")] + f"<body>{body}</body></html>")
+    with (
+        browser.serve(page) as address,
+        browser.opened(chromium, f"{address}/data.html", width=390, height=900) as (tab, seen),
+    ):
+        assert tab.locator("details[open]").count() == 0
+        for _ in range(2):  # the second time the address is the same already
+            tab.locator("p > a").click()
+            tab.wait_for_function(f"document.getElementById('{name}').open")
+            assert tab.locator("details[open]").count() == 1
+            tab.locator(f"#{name} summary").click()
+        tab.evaluate("document.querySelectorAll('details').forEach(box => { box.open = true; })")
+        assert tab.evaluate("document.documentElement.scrollWidth") <= 390
+        assert seen.complaints == []
 
 
 def bare_rows(tab: object) -> list[object]:

@@ -1,5 +1,6 @@
 // The model gallery: a menu of schemas that changes the parameters shown, buttons that leave one family, and cards
-// that open when an address or a link names them. Without this script all cards are there, closed.
+// that open when an address or a link names them, on the page on data too. Without this script all cards are there,
+// closed.
 (() => {
   "use strict";
 
@@ -49,18 +50,20 @@
   }
 
   function start() {
-    const controls = document.querySelector(".ctr-controls");
-    if (!controls) return;
-    controls.hidden = false;
-    controls.querySelector("select").addEventListener("change", (event) => showCounts(Number(event.target.value)));
-    for (const button of controls.querySelectorAll("button")) {
-      button.addEventListener("click", () => showFamily(controls, button.dataset.family));
+    if (!document.querySelector(".ctr-gallery")) return;
+    const controls = document.querySelector(".ctr-controls"); // the page on data has cards alone
+    if (controls) {
+      controls.hidden = false;
+      controls.querySelector("select").addEventListener("change", (event) => showCounts(Number(event.target.value)));
+      for (const button of controls.querySelectorAll("button")) {
+        button.addEventListener("click", () => showFamily(controls, button.dataset.family));
+      }
+      showCounts(Number(controls.querySelector("select").value)); // a reloaded page keeps the reader's choice
     }
-    showCounts(Number(controls.querySelector("select").value)); // a reloaded page keeps the reader's choice
     document.addEventListener("toggle", (event) => setEquations(event.target), true);
     addEventListener("hashchange", openNamed);
     document.addEventListener("click", (event) => { // a link to the card that the address names already
-      const link = event.target.closest(".ctr-gallery a[href^='#']");
+      const link = event.target.closest("a[href^='#']");
       if (link && link.hash === location.hash) openNamed();
     });
     openNamed();

@@ -28,10 +28,11 @@ def steps(device: str = "cpu") -> pd.DataFrame:
     """Return one row for each measured step on a kind of device, as "cpu" or "cuda".
 
     All rows come from one processor or GPU and one number of threads, those with most measurements, of equals the last
-    in the file: steps of two computers do not compare. Columns: name, group, model and the case's settings;
-    device_name and threads (of all copies together); step with its low and high; evaluate likewise, where it was
-    measured once all three are that; over_floor: the median over the floor; gflops: matrix operations a second that the
-    step reaches, in billions; intensity: operations for each byte; one column for each part of a step.
+    in the file: steps of two computers do not compare. Columns: name, group, model and the case's settings, in the
+    column settings all that it names; device_name, precision and threads (of all copies together); step with its low
+    and high; evaluate likewise, where it was measured once all three are that; over_floor: the median over the floor;
+    gflops: matrix operations a second that the step reaches, in billions; intensity: operations for each byte; one
+    column for each part of a step.
     """
     sets: dict[tuple[str, int], dict[str, Any]] = {}
     for key, found in measurement("steps").items():
@@ -52,8 +53,10 @@ def steps(device: str = "cpu") -> pd.DataFrame:
                 "model": found["case"]["model"],
                 "batch": found["case"]["batch_size"],
                 **{key: found["case"]["settings"].get(key) for key in ("rows", "heads", "layers", "mode", "passes")},
+                "settings": {**found["case"]["settings"], "embedding_dim": found["case"]["width"]},
                 "shape": found["case"]["shape"],
                 "device_name": device_name,
+                "precision": found["environment"]["precision"],
                 "threads": threads,
                 "copies": found["case"].get("copies", 1),
                 "step": 1e3 * step["median"],
@@ -87,7 +90,8 @@ def _spread_of(value: Any) -> dict[str, Any]:
 def latency(device: str = "cpu") -> pd.DataFrame:
     """Return one row for each measured latency of QNN-alpha by mode and heads.
 
-    data, mode, heads, batch, threads, milliseconds for each 100 rows with the smallest and largest turn, sizes.
+    data, mode, heads, batch, device_name, precision, threads, milliseconds for each 100 rows with the smallest and
+    largest turn, sizes.
     """
     return _latency("mode", ("data", "mode", "heads", "batch", "multiply_adds", "parameters"), device)
 
@@ -104,7 +108,8 @@ def _latency(kind: str, columns: tuple[str, ...], device: str) -> pd.DataFrame:
     for found in measurement("latency").values():
         if kind in found and found["environment"]["device"].split(":")[0] == device:
             time = found["latency_ms"]
-            row = {key: found[key] for key in columns} | {"threads": found["environment"]["threads"]}
+            row = {key: found[key] for key in columns}
+            row |= {key: found["environment"][key] for key in ("device_name", "precision", "threads")}
             rows.append(row | {"latency": time["median"], "low": time["min"], "high": time["max"]})
     return pd.DataFrame(rows)
 

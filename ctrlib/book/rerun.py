@@ -54,7 +54,7 @@ def rerun(name: str, profile: str, device: str, own: Path | None = None, dataset
         after = _of_chapter(experiment, stored(folder))
         print("\n".join(_summary(before, after, time.monotonic() - start, folder)), flush=True)
     judged = after if own is not None else {path: after[path] for path in after.keys() - before.keys()}
-    if about.recorded and profile == "paper":
+    if profile == "paper":
         print("\n".join(_verdict(experiment, judged, recorded, own is not None)), flush=True)
     return 0
 
@@ -115,6 +115,8 @@ def _summary(before: Records, after: Records, seconds: float, folder: Path) -> l
 
 
 def _verdict(experiment: str, own: Records, recorded: Records, anew: bool) -> list[str]:
+    if not EXPERIMENTS[experiment].recorded:
+        return told_claims(experiment, own, recorded, joined=True)
     if not own:
         return ["No run was missing. To make all of them anew and compare: add --records."]
     lines = verdict(own, recorded)

@@ -55,22 +55,30 @@ class Card:
     folder: str | None = None
 
 
+def card_facts(card: Card) -> dict[str, str]:
+    """Return what a card says of its data set, term -> text; the checksums stand apart (`card_checksums`)."""
+    return {
+        "Source": card.source,
+        "Terms": card.licence,
+        "Label": card.label,
+        f"Fields ({len(card.fields)})": _fields(card),
+        "Splits": card.splits,
+        "Files": _files(card),
+        "Minimum count of a token": str(card.min_count),
+        "Remarks": card.remarks,
+    }
+
+
+def card_checksums(card: Card) -> dict[str, str]:
+    """Return file name -> its checksum in words."""
+    return {file: value or "not known" for file, value in card.checksums.items()}
+
+
 def card_text(name: str, card: Card) -> str:
     """Return the card as Markdown."""
-    lines = [
-        f"### `{name}`: {card.title}",
-        "",
-        f"- Source: {card.source}",
-        f"- Terms: {card.licence}",
-        f"- Label: `{card.label}`",
-        f"- Fields ({len(card.fields)}): {_fields(card)}",
-        f"- Splits: {card.splits}",
-        *([f"- Files: {card.access}"] if card.access else []),
-        f"- Minimum count of a token: {card.min_count}",
-        f"- Remarks: {card.remarks}",
-        "- Checksums:",
-    ]
-    return "\n".join([*lines, *(f"  - `{file}` {value or 'not known'}" for file, value in card.checksums.items())])
+    facts = [f"- {term}: {text}" for term, text in card_facts(card).items()]
+    sums = [f"  - `{file}` {value}" for file, value in card_checksums(card).items()]
+    return "\n".join([f"### `{name}`: {card.title}", "", *facts, "- Checksums:", *sums])
 
 
 def card_table(cards: Mapping[str, Card]) -> pd.DataFrame:
@@ -84,11 +92,15 @@ def card_table(cards: Mapping[str, Card]) -> pd.DataFrame:
             "source": card.source,
             "terms": card.licence,
             "remarks": card.remarks,
-            "files": card.access or ("load_dataset fetches them." if card.origin else "They cannot be downloaded."),
+            "files": _files(card),
         }
         for name, card in cards.items()
     ]
     return pd.DataFrame(rows).set_index("name")
+
+
+def _files(card: Card) -> str:
+    return card.access or ("load_dataset fetches them." if card.origin else "They cannot be downloaded.")
 
 
 def _fields(card: Card) -> str:

@@ -16,6 +16,7 @@ from ctrlib import seeds
 from ctrlib.data import CTRDataset
 from ctrlib.ds_mlp import DSMLP
 from ctrlib.errors import RecordError
+from ctrlib.lab.dual_stream import TWO_TRAINED
 from ctrlib.lab.fidelity import Place, of_streams
 from ctrlib.lab.grid import ensure_weights
 from ctrlib.lab.run import Run
@@ -34,7 +35,7 @@ PLACES: dict[str, Place] = {
     "DS-MLP, main": ("align", "DS-MLP", "main"),
     "DS-MLP, parallel": ("align", "DS-MLP", "parallel"),
     "no distillation": ("align", "no-distillation", "whole"),
-    "two plain MLPs": ("align", "two-plain-mlps", "whole"),
+    "two trained MLPs": ("align", TWO_TRAINED, "whole"),
     "MLP": ("teachers", "MLP", "main"),
 }
 

@@ -23,6 +23,7 @@ from ctrlib.train import Protocol
 TEACHERS, DISTIL, ALIGN = "teachers", "distil", "align"  # experiments
 NAME = "DS-MLP"
 DISTILLED = "distilled"
+TWO_TRAINED = "two-trained-mlps"
 
 
 @dataclass(frozen=True)
@@ -207,3 +208,11 @@ class Student:
         elif distilled is not None:
             parents = (self.distill(distilled, seed, experiment=distil_experiment, **(distil_changes or {})),)
         return Run(experiment, self.dataset, label, NAME, settings, self.protocol, seed, parents=parents, keep=True)
+
+    def two_trained(self, seed: int) -> Run:
+        """Return a run of two MLPs without teacher and hidden alignment, in which each has a click loss of its own.
+
+        With the click loss of their mean alone one of the two stays silent, and the pair is one MLP.
+        """
+        changes: dict[str, Any] = {"alpha": 1.0, "beta": 1.0, "hidden_alignment": "none"}
+        return self.align(TWO_TRAINED, seed, distilled=None, **changes)

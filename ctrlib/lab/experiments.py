@@ -8,13 +8,12 @@ from pathlib import Path
 
 import pandas as pd
 
-from ctrlib.errors import RecordError, SettingError, unknown
+from ctrlib.errors import RecordError, unknown
 from ctrlib.lab.headline import EXPERIMENT as HEADLINE
 from ctrlib.lab.records import Record, frame, load_records
 from ctrlib.lab.run import VARIED
 from ctrlib.lab.search import SEARCH, chosen_strength, results
 from ctrlib.lab.streams import columns, stored
-from ctrlib.paths import root
 
 
 @dataclass(frozen=True)
@@ -46,6 +45,7 @@ EXPERIMENTS = {
     "overall": Experiment("14_overall", shares=("align", "distil", "teachers")),
     "noise-floor": Experiment("15_noise_floor"),
     "speed": Experiment("16_speed"),
+    "your-data": Experiment("17_your_data", recorded=False),
 }
 
 
@@ -61,9 +61,6 @@ def experiment_named(name: str) -> str:
         number = about.chapter.split("_")[0]
         if chapter in (about.chapter, number, str(int(number))):
             return experiment
-    number = chapter.split("_")[0].zfill(2)
-    if number.isdecimal() and any((root() / "chapters").glob(f"{number}_*.py")):
-        raise SettingError(f"Chapter {name} has no experiment. Open its notebook, or execute it with papermill.")
     raise unknown("experiment", name, EXPERIMENTS)
 
 
@@ -77,18 +74,21 @@ def experiment_records(name: str, dataset: str | None = None) -> list[Record]:
     return records
 
 
-def experiment_runs(name: str, dataset: str, records: list[Record] | None = None) -> pd.DataFrame:
+def experiment_runs(
+    name: str, dataset: str, records: list[Record] | None = None, *, measured: bool = True
+) -> pd.DataFrame:
     """Return the frame of an experiment's result runs on one data set, one run for each cell and seed.
 
-    records: what `experiment_records` gave, to save reading it again. The runs of the first experiment are those at
-    the L2 strength that its search chose.
+    records: what `experiment_records` gave, to save reading it again. measured: join what was measured on the recorded
+    networks. The runs of the first experiment are those at the L2 strength that its search chose.
     """
     runs = frame(experiment_records(name, dataset) if records is None else records)
     if runs.empty:
         return runs
     if name == "activation":
         return results(runs, dataset, embedding_regularizer=chosen_strength(runs, dataset))
-    return _with_measurements(_of_one_kind(results(runs, dataset)), dataset)
+    found = _of_one_kind(results(runs, dataset))
+    return _with_measurements(found, dataset) if measured else found
 
 
 def _with_measurements(runs: pd.DataFrame, dataset: str) -> pd.DataFrame:

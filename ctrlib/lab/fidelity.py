@@ -28,6 +28,7 @@ from ctrlib import seeds
 from ctrlib.data import CTRDataset, Field, Schema, Split
 from ctrlib.ds_mlp import DSMLP
 from ctrlib.errors import RecordError, unknown
+from ctrlib.lab.dual_stream import TWO_TRAINED
 from ctrlib.lab.interactions import interaction_map, likeness
 from ctrlib.lab.runner import commit, environment
 from ctrlib.lab.stats import summary
@@ -361,14 +362,14 @@ PLACES: dict[str, Place] = {
     "distilled": ("distil", "distilled", "main"),
     "no teacher": ("distil", "no-teacher", "main"),
     "MLP": ("teachers", "MLP", "main"),
-    "two plain MLPs": ("align", "two-plain-mlps", "whole"),
+    "two trained MLPs": ("align", TWO_TRAINED, "whole"),
     "DS-MLP": ("align", "DS-MLP", "whole"),
     "DS-MLP, main": ("align", "DS-MLP", "main"),
     "DS-MLP, parallel": ("align", "DS-MLP", "parallel"),
 }
 OTHERS = {
     "distilled, other teachers": "student, to the teachers of other seeds",
-    "two plain MLPs, other teachers": "two plain MLPs, to the teachers of other seeds",
+    "two trained MLPs, other teachers": "two trained MLPs, to the teachers of other seeds",
 }
 
 

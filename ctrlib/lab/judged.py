@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 import pandas as pd
 
 from ctrlib.lab import case_study, dual_stream, fidelity, passes
+from ctrlib.lab.claims import Claim
 from ctrlib.lab.experiments import EXPERIMENTS, experiment_records, experiment_runs
 from ctrlib.lab.overall import results_of
 from ctrlib.lab.records import Record
@@ -18,6 +19,12 @@ from ctrlib.lab.tables import by_seed
 
 Frames = dict[str, pd.DataFrame]  # data set -> runs
 Derive = Callable[[pd.DataFrame, str], pd.DataFrame]  # runs, data set -> runs
+HOSTS = {"latency": "khatri-rao", "se-cost": "self-ensemble"}  # judged in the chapter of another experiment
+# What claims read from run records or what is derived from them; all else is measured, counted or timed on networks.
+OF_RUNS = (
+    *("test_auc", "test_logloss", "best_epoch", "parameters"),
+    *("logloss_gap", "rank_correlation", "slope"),
+)
 STUDENTS = {
     "DS-MLP": "GDCN",
     "from-DCNv2": "DCNv2",
@@ -31,14 +38,23 @@ TEACHER_SIZES = {f"GDCN={w}": w for w in WIDTHS}
 STUDENT_SIZES = {f"DS-MLP={w}": w for w in WIDTHS}
 
 
-def judged_runs(experiment: str, records: list[Record] | None = None) -> Frames:
+def of_runs(claim: Claim) -> bool:
+    """Tell whether run records decide a claim, without anything measured, counted or timed on networks."""
+    about = EXPERIMENTS.get(claim.experiment)
+    return about is not None and about.recorded and claim.metric in OF_RUNS
+
+
+def judged_runs(experiment: str, records: list[Record] | None = None, *, measured: bool = True) -> Frames:
     """Return the frames that an experiment's claims are judged on, one for each data set with recorded runs.
 
-    records: what `experiment_records` gave, to save reading it again. A study on made-up data counts as a data set too.
-    Raises `SettingError` for an unknown experiment.
+    records: what `experiment_records` gave, to save reading it again. measured: False leaves out all that was measured
+    on the recorded networks. A study on made-up data counts as a data set too. Raises `SettingError` for an unknown
+    experiment.
     """
     records = experiment_records(experiment) if records is None else records
     names = sorted({record["dataset"] for record in records})
+    if not (measured or EXPERIMENTS[experiment].recorded):
+        return {}
     if experiment == "fidelity":
         frames = {fidelity.NAME: fidelity.judged_study()} | {name: fidelity.measured_runs(name) for name in names}
     elif experiment == "case-study":
@@ -46,7 +62,8 @@ def judged_runs(experiment: str, records: list[Record] | None = None) -> Frames:
     else:
         derive = DERIVED.get(experiment, _as_recorded)
         recorded = names if EXPERIMENTS[experiment].recorded else []
-        frames = {name: derive(experiment_runs(experiment, name, records), name) for name in recorded}
+        runs = {name: experiment_runs(experiment, name, records, measured=measured) for name in recorded}
+        frames = {name: derive(part, name) for name, part in runs.items()}
     return {name: frame for name, frame in frames.items() if not frame.empty}
 
 

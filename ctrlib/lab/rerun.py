@@ -10,7 +10,7 @@ the sides share part of their noise, and more cells lie inside.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +19,10 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from ctrlib.errors import RecordError, SettingError
-from ctrlib.lab.claims import evaluate_claims, load_claims
-from ctrlib.lab.experiments import EXPERIMENTS, experiment_runs
-from ctrlib.lab.records import Record, frame, read_record
+from ctrlib.lab.claims import Claim, evaluate_claims, load_claims
+from ctrlib.lab.experiments import EXPERIMENTS
+from ctrlib.lab.judged import HOSTS, judged_runs, of_runs
+from ctrlib.lab.records import Record, read_record
 from ctrlib.lab.search import SEARCH
 from ctrlib.lab.stats import ALPHA, BOOTSTRAP_SEED, DRAWS, MARGIN, prediction_factor, prediction_interval, summary
 from ctrlib.lab.verify import TOLERANCE
@@ -158,22 +159,26 @@ def _counted(count: int, what: str) -> str:
     return f"{count} {what}{'' if count == 1 else 's'}"
 
 
-def changed_claims(experiment: str, own: Records, recorded: Records) -> pd.DataFrame:
+def changed_claims(experiment: str, own: Records, recorded: Records) -> tuple[pd.DataFrame, list[str]]:
     """Return one row for each claim and data set that both sides judge: id, dataset, before, after, seeds, changed.
 
-    Each side is judged by its own runs alone. Claims about what is measured on trained networks are left out: a
-    person's networks have no such measurements here.
+    Each side is judged by its own run records alone, with what is derived from them. Claims about what is measured,
+    counted or timed on networks are left out (`judged.of_runs`): run records do not hold it. With the table comes, in
+    words, which data sets a side cannot judge, and why.
     """
-    sides = [_judged(experiment, records) for records in (recorded, own)]
-    if any(side.empty for side in sides):
-        return pd.DataFrame(columns=["id", "dataset", "before", "after", "seeds", "changed"])
-    both = sides[0].merge(sides[1], on=["id", "dataset"], suffixes=("_before", "_after"))
+    claims = [claim for claim in load_claims() if claim.experiment == experiment and of_runs(claim)]
+    sides = {name: _judged(experiment, side, claims) for name, side in (("the recorded", recorded), ("your", own))}
+    refused = [f"{data} by {name} runs: {why}" for name, (_, part) in sides.items() for data, why in part.items()]
+    before, after = (table for table, _ in sides.values())
+    if before.empty or after.empty:
+        return pd.DataFrame(columns=["id", "dataset", "before", "after", "seeds", "changed"]), refused
+    both = before.merge(after, on=["id", "dataset"], suffixes=("_before", "_after"))
     both = both.rename(columns={"outcome_before": "before", "outcome_after": "after", "seeds_after": "seeds"})
-    return both.assign(changed=both["before"] != both["after"])
+    return both.assign(changed=both["before"] != both["after"]), refused
 
 
-def _judged(experiment: str, records: Records) -> pd.DataFrame:
-    """Return id, dataset, outcome and seeds of the claims that these records can judge."""
+def _judged(experiment: str, records: Records, claims: Sequence[Claim]) -> tuple[pd.DataFrame, dict[str, str]]:
+    """Return id, dataset, outcome and seeds of the claims that these records can judge, and data set -> its error."""
     wanted = {experiment, *EXPERIMENTS[experiment].shares}
     used = [
         record
@@ -181,39 +186,49 @@ def _judged(experiment: str, records: Records) -> pd.DataFrame:
         if record["experiment"] == experiment
         or (record["experiment"] in wanted and not record["label"].startswith(SEARCH))
     ]
-    if not used:
-        return pd.DataFrame()
-    plain = set(frame(used).columns)
-    claims = [claim for claim in load_claims() if claim.experiment == experiment and claim.metric in plain]
-    found = []
+    found, refused = [], {}
     for dataset in sorted({record["dataset"] for record in used}) if claims else []:
+        part = [record for record in used if record["dataset"] == dataset]
         try:
-            runs = experiment_runs(experiment, dataset, used)
-            if not runs.empty:
+            for runs in judged_runs(experiment, part, measured=False).values():  # one, or none without a result run
                 found.append(evaluate_claims(runs, experiment, dataset, claims).assign(dataset=dataset))
-        except (RecordError, SettingError):
-            continue  # this side lacks a search, or holds one label with several settings
-    if not found:
-        return pd.DataFrame()
-    rows = pd.concat(found)
-    return rows.loc[rows["outcome"] != "not measured", ["id", "dataset", "outcome", "seeds"]]
+        except (RecordError, SettingError) as error:
+            refused[dataset] = str(error)  # this side lacks a search, or holds one label with several settings
+    rows = pd.concat(found) if found else pd.DataFrame(columns=["id", "dataset", "outcome", "seeds"])
+    return rows.loc[rows["outcome"] != "not measured", ["id", "dataset", "outcome", "seeds"]], refused
 
 
 def told_claims(experiment: str, own: Records, recorded: Records, *, joined: bool = False) -> list[str]:
-    """Return in words which verdicts a person's runs change, one line each after the count.
+    """Return in words which verdicts a person's runs change, one line each after the count, and what is left out.
 
     joined: `own` holds the recorded runs too.
     """
-    table = changed_claims(experiment, own, recorded)
+    asked = [claim for claim in load_claims() if HOSTS.get(claim.experiment, claim.experiment) == experiment]
+    if not asked:
+        return ["This chapter judges no claim."]
+    table, refused = changed_claims(experiment, own, recorded)
     side = "your runs among the recorded ones" if joined else "your runs alone"
-    if table.empty:
-        return [f"No claim can be judged by {side}."]
-    other = table[table["changed"]]
+    other = table[table["changed"].astype(bool)]
     first = f"Claims: {len(table) - len(other)} of {len(table)} verdicts are the same with {side}."
+    if table.empty:
+        first = f"No claim can be judged both by the recorded runs and by {side}."
     return [
         first,
         *(
             f"  {r.id} on {r.dataset}: {r.before} -> {r.after} ({_seeds(int(str(r.seeds)))})"
             for r in other.itertuples()
         ),
+        *(f"  not judged: {one}" for one in refused),
+        *_left_out(asked, set(table["id"])),
     ]
+
+
+def _left_out(claims: Sequence[Claim], judged: Collection[str]) -> list[str]:
+    """Return in words how many claims are not among the `judged` ones, a line for each reason."""
+    measured = sum(not of_runs(claim) for claim in claims)
+    lacking = sum(of_runs(claim) and claim.id not in judged for claim in claims)
+    reasons = {
+        "about what is measured, counted or timed on networks: run records do not hold it": measured,
+        "that cannot be judged by the runs of both sides": lacking,
+    }
+    return [f"  left out: {_counted(count, 'claim')} {why}." for why, count in reasons.items() if count]

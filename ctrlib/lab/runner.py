@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
+import json
 import os
 import platform
 import resource
 import subprocess
 import sys
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from functools import cache, lru_cache
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -26,6 +27,9 @@ from ctrlib.models import build_model
 from ctrlib.paths import cache_dir, root
 from ctrlib.train import NUMERICS, FitResult, TrainingError, save_weights, start_from
 from ctrlib.train.fit import checked_device, drained, fit_epochs, out_of_memory_explained
+
+if TYPE_CHECKING:
+    from ctrlib.classifier import CTRClassifier
 
 VERSIONS = ("torch", "numpy", "pandas", "scikit-learn", "numba")  # the last is optional
 TF32_OVERRIDE = "TORCH_ALLOW_TF32_CUBLAS_OVERRIDE"  # environment: with 1, matrix products are in TF32 all the same
@@ -124,7 +128,39 @@ def _header(run: Run, data: CTRDataset, device: str, threads: int) -> Record:
         "parent": run.parent_path,
         "status": "completed",
         "error": None,
-        "environment": environment(device, threads, run.protocol.precision),
+    } | _made(device, threads, run.protocol.precision)
+
+
+def classifier_record(
+    experiment: str, label: str, classifier: CTRClassifier, data: CTRDataset, test: Mapping[str, float]
+) -> Record:
+    """Return the record of a classifier that this process has trained, for the end of its page; nobody stores it.
+
+    classifier: fitted, with a whole number as random_state. data: its whole table, as `load_table` gives it, for the
+    fingerprint. test: "auc" (a fraction) and "logloss" (nats) on rows set aside. Of several stages the last is told.
+    """
+    return {
+        "experiment": experiment,
+        "dataset": data.name,
+        "fingerprint": data.fingerprint,
+        "model": classifier.model,
+        "label": label,
+        "settings": json.loads(json.dumps(dataclasses.asdict(classifier.model_.settings))),  # lists, as in a file
+        "protocol": classifier.protocol_.to_dict(),
+        "seed": classifier.random_state,
+        "status": "completed",
+        "parameters": classifier.model_.num_parameters,
+        "valid": classifier.validation_scores_.to_dict(),
+        "test": dict(test),
+        "best_epoch": classifier.best_epoch_,
+        "epochs": [dataclasses.asdict(epoch) for epoch in classifier.epochs_],
+    } | _made(classifier.device, torch.get_num_threads(), classifier.protocol_.precision)
+
+
+def _made(device: str, threads: int, precision: str) -> Record:
+    """Return what a record says of how and when it was made."""
+    return {
+        "environment": environment(device, threads, precision),
         "numerics": NUMERICS,
         "commit": commit(),
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import datetime
 import html
 import os
@@ -11,7 +12,7 @@ from importlib.metadata import version
 from ctrlib.errors import unknown
 from ctrlib.figures import figure_table
 from ctrlib.lab.experiments import EXPERIMENTS
-from ctrlib.lab.export import exported
+from ctrlib.lab.export import exported, flat
 from ctrlib.lab.provenance import provenance, told
 from ctrlib.lab.records import Record
 
@@ -46,7 +47,7 @@ def footer(
         display(figure_table(table, headings=headings, caption=caption))  # type: ignore[no-untyped-call]
     display(Markdown(f"{_advice(experiment, fresh)}\n\n```bash\n{command(experiment)}\n```"))  # type: ignore[no-untyped-call]
     if os.environ.get(IN_THE_BOOK):
-        display(HTML(downloads(experiment)))  # type: ignore[no-untyped-call]
+        display(HTML(downloads(experiment, made)))  # type: ignore[no-untyped-call]
 
 
 def command(experiment: str) -> str:
@@ -71,14 +72,23 @@ def _state(fresh: bool, text: str) -> str:
     return f'<p class="ctr-state {kind}"><strong>{word}.</strong> {html.escape(text)} {page}</p>'
 
 
-def downloads(experiment: str) -> str:
-    """Return the links to a chapter's files in the built book, as HTML; they work from a disk too."""
+def downloads(experiment: str, made: Sequence[Record] = ()) -> str:
+    """Return the links to a chapter's files in the built book, as HTML; they work from a disk too.
+
+    made: the runs of this build. Where an experiment leaves no run records, the link itself holds their table.
+    """
     chapter = EXPERIMENTS[experiment].chapter
     files = {
-        "Notebook, with what you see here (.ipynb)": f"../_sources/chapters/{chapter}.ipynb",
-        "Source (.py)": f"../_static/sources/{chapter}.py",
+        f"{chapter}.ipynb": ("Notebook, with what you see here (.ipynb)", f"../_sources/chapters/{chapter}.ipynb"),
+        f"{chapter}.py": ("Source (.py)", f"../_static/sources/{chapter}.py"),
     }
     if experiment in exported():
-        files["Run records (.csv)"] = f"../_static/records/{experiment}.csv"
-    links = "".join(f'<li><a href="{path}" download>{title}</a></li>' for title, path in files.items())
+        files[f"{experiment}.csv"] = ("Run records (.csv)", f"../_static/records/{experiment}.csv")
+    elif made:
+        text = flat(list(made)).to_csv(index=False, lineterminator="\n")
+        address = f"data:text/csv;base64,{base64.b64encode(text.encode()).decode()}"
+        files[f"{experiment}.csv"] = ("Runs of this page (.csv)", address)
+    links = "".join(
+        f'<li><a href="{address}" download="{name}">{title}</a></li>' for name, (title, address) in files.items()
+    )
     return f'<ul class="ctr-downloads" aria-label="Downloads">{links}</ul>'

@@ -50,6 +50,8 @@ FAMILIES: dict[str, tuple[str, ...]] = {
 LABELS = ("Structure", "Parameters", "Source", "Paper and code")
 COUNTED: dict[str, dict[str, Any]] = {"DS-MLP": {"stage": "align"}}
 """Settings other than the defaults under which parameters are counted: DS-MLP as it is used in the end."""
+CONDITIONS = ["device_name", "precision", "threads"]
+"""Columns that say under what a time was measured."""
 DEFAULT_LABELS = {"AutoInt": "AutoInt+", "AFN": "AFN+"}
 """System -> label of the overall table for its default form, where that has another name."""
 
@@ -195,19 +197,31 @@ def results() -> pd.DataFrame:
 
 
 def steps() -> pd.DataFrame:
-    """Return the measured training steps on Frappe at the overall table's settings, else at those of the benchmark."""
+    """Return the measured training steps on Frappe: at the overall table's settings, and at those of the benchmark.
+
+    settings: those that were given, the width of the embedding, and the passes where the model has several by default.
+    """
     found = speed.steps()
     if found.empty:
-        return pd.DataFrame(columns=["system", "label", "group", "batch", "step", "low", "high"])
+        columns = ["system", "label", "group", "settings", "batch", *CONDITIONS, "step", "low", "high"]
+        return pd.DataFrame(columns=columns)
     found = found[found["group"].isin(["overall", "systems"])]
-    return found.assign(system=found["model"], label=found["name"].str.removesuffix(", overall"))
+    settings = pd.Series(list(map(_with_passes, found["model"], found["settings"])), index=found.index)
+    return found.assign(system=found["model"], label=found["name"].str.removesuffix(", overall"), settings=settings)
+
+
+def _with_passes(model: str, settings: dict[str, Any]) -> dict[str, Any]:
+    """Return the settings with the model's default number of passes where they name none and it is more than one."""
+    default = MODELS[model].settings().passes
+    return settings | ({"passes": settings.get("passes", default)} if default > 1 else {})
 
 
 def latencies() -> pd.DataFrame:
     """Return the measured latencies of systems at batches of 4,096 rows."""
     found = speed.system_latency()
     if found.empty:
-        return pd.DataFrame(columns=["system", "label", "data", "batch", "threads", "latency", "low", "high"])
+        columns = ["system", "label", "data", "batch", "parameters", *CONDITIONS, "latency", "low", "high"]
+        return pd.DataFrame(columns=columns)
     found = found[found["batch"] == 4096]
     return found.assign(label=found["system"], system=found["system"].map(system_of))
 

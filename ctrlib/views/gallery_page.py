@@ -9,7 +9,7 @@ import dataclasses
 import html
 import inspect
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import pandas as pd
@@ -22,7 +22,18 @@ from ctrlib.models.dnn import DNNSettings
 from ctrlib.models.sfg import SFGCross
 from ctrlib.neurons import FORMATS
 from ctrlib.views import diagrams
-from ctrlib.views.gallery import COUNTED, FAMILIES, NEURONS, Card, cards, describe, family_of, parameters, schemas
+from ctrlib.views.gallery import (
+    CONDITIONS,
+    COUNTED,
+    FAMILIES,
+    NEURONS,
+    Card,
+    cards,
+    describe,
+    family_of,
+    parameters,
+    schemas,
+)
 from ctrlib.views.words import setting
 
 LEGEND = {
@@ -87,7 +98,7 @@ class Gallery:
         caption = (
             "All systems. Parameters are those of the default settings. AUC, with half its 95 % interval over seeds, "
             "is that of the overall table, with the settings told there. ms a step: training on 4,096 rows of Frappe. "
-            "A dash: not measured."
+            f"A dash: not measured.{self._devices()}"
         )
         return Table(
             f'<div class="ctr-gallery"><div class="ctr-controls" hidden><label>Parameters for <select>{menu}</select>'
@@ -119,6 +130,11 @@ class Gallery:
             f"<div>{_prose(inspect.cleandoc(cls.__doc__ or ''))}</div>" for cls in (ModelSettings, DNNSettings)
         )
         return Table(f'<div class="ctr-gallery ctr-shared">{items}</div>', "")
+
+    def _devices(self) -> str:
+        """Say on which devices the times of the page were measured."""
+        names = dict.fromkeys([*self._all("steps")["device_name"], *self._all("latencies")["device_name"]])
+        return f" All times are of: {html.escape(', '.join(names))}." if names else ""
 
     def _all(self, what: str) -> pd.DataFrame:
         rows: list[pd.DataFrame] = [getattr(card, what) for card in self.cards]
@@ -231,14 +247,36 @@ def _interval(value: float, low: float, high: float, digits: str, unit: str) -> 
 
 
 def _speed(card: Card) -> str:
-    told = []
-    for row in card.steps.to_dict("records"):
-        time = _interval(row["step"], row["low"], row["high"], ".0f", " ms")
-        told.append(f"{html.escape(row['label'])}: {time} for a training step on {row['batch']:,} rows of Frappe")
-    for row in card.latencies.to_dict("records"):
-        time = _interval(row["latency"], row["low"], row["high"], ".2f", " ms")
-        told.append(f"{html.escape(row['label'])}: {time} to score 100 rows of {html.escape(row['data'])}")
-    return f"<ul>{''.join(f'<li>{line}.</li>' for line in told)}</ul>" if told else "Not measured."
+    """Return the measured times with their settings, those of the same conditions together."""
+    told = [
+        *_timed(card, card.steps, "Training step on {batch:,} rows of Frappe", _step),
+        *_timed(card, card.latencies, "Scoring 100 rows, {batch:,} at a time", _latency),
+    ]
+    return f"<ul>{''.join(told)}</ul>" if told else "Not measured."
+
+
+def _timed(card: Card, rows: pd.DataFrame, what: str, told: Callable[[Mapping[Any, Any]], str]) -> Iterator[str]:
+    """Yield an item for each batch and conditions, a line for each row; labels are told unless all are the card's."""
+    for (batch, _, precision, threads), part in rows.groupby(["batch", *CONDITIONS], sort=False):
+        where = f"{precision}, {threads} thread{'s' if threads != 1 else ''}"
+        named = set(part["label"]) != {card.name}
+        lines = [
+            f"<li>{html.escape(row['label']) + ', ' if named else ''}{told(row)}.</li>"
+            for row in part.to_dict("records")
+        ]
+        yield f"<li>{what.format(batch=batch)}, {where}:<ul>{''.join(lines)}</ul></li>"
+
+
+def _step(row: Mapping[Any, Any]) -> str:
+    time = _interval(row["step"], row["low"], row["high"], ".0f", " ms")
+    settings = ", ".join(f"{name}={_value(value)}" for name, value in row["settings"].items())
+    settings = f"<code>{html.escape(settings, quote=False)}</code>"
+    return f"{settings}{' (overall table)' if row['group'] == 'overall' else ''}: {time}"
+
+
+def _latency(row: Mapping[Any, Any]) -> str:
+    time = _interval(row["latency"], row["low"], row["high"], ".3g", " ms")
+    return f"{html.escape(row['data'])}, {row['parameters']:,} parameter{'s' if row['parameters'] != 1 else ''}: {time}"
 
 
 def _settings(card: Card) -> str:
@@ -251,7 +289,7 @@ def _settings(card: Card) -> str:
 
 
 def _value(value: Any) -> str:
-    if isinstance(value, Mapping) or (isinstance(value, tuple) and value and not isinstance(value[0], int)):
+    if isinstance(value, Mapping) or (isinstance(value, list | tuple) and value and not isinstance(value[0], int)):
         return str(value)
     return str(setting(value)) if value not in ((), []) else "none"
 
