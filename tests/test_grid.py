@@ -178,7 +178,7 @@ def test_a_full_disk_stops_the_grid_and_is_no_failed_run(
     def full(*arguments: Any) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr("ctrlib.train.checkpoint.os.replace", full)
+    monkeypatch.setattr("ctrlib.train.checkpoint.torch.save", full)
     with pytest.raises(RecordError, match="Could not write the checkpoint"):
         run(grid(), tmp_path)
     assert list(tmp_path.rglob("seed-*.json")) == []

@@ -18,6 +18,7 @@ from ctrlib.lab.claims import load_claims
 from ctrlib.lab.experiments import EXPERIMENTS, experiment_named
 from ctrlib.lab.judged import HOSTS, OF_RUNS, STUDENT_SIZES, STUDENTS, TEACHER_SIZES, judged_runs, of_runs
 from ctrlib.lab.records import write_record
+from ctrlib.paths import root
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -163,8 +164,11 @@ def test_claims_about_what_is_derived_from_runs_are_judged() -> None:
     assert found["better-teacher-better-student"] == ("reproduced", "contradicted")
 
 
-def test_recorded_measurements_are_not_taken_for_those_of_a_persons_networks() -> None:
+def test_recorded_measurements_are_not_taken_for_those_of_a_persons_networks(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """The recorded networks of the same cells and seeds are measured; a person's are not."""
+    monkeypatch.setenv("CTRLIB_RECORDS", str(root() / "data" / "records"))
     claim = next(c for c in load_claims() if c.id == "agreement-grows-with-lambda")
     scores = {label: [0.8, 0.801, 0.8005] for label in (*claim.labels(), "distilled", "no-teacher")}
     own = of_cells("distil", scores, settings={"distill_weight": 0.5})
@@ -187,8 +191,11 @@ def test_claims_hosted_by_a_chapter_are_left_out_aloud() -> None:
     assert rerun.told_claims("speed", {}, {}) == ["This chapter judges no claim."]
 
 
-def test_every_metric_of_a_claim_is_known_as_one_of_runs_or_one_of_measurements() -> None:
+def test_every_metric_of_a_claim_is_known_as_one_of_runs_or_one_of_measurements(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """A metric that runs give and that is not listed would be left out of the comparison."""
+    monkeypatch.setenv("CTRLIB_RECORDS", str(root() / "data" / "records"))
     measured = set(streams.columns(streams.stored("ml-100k")).columns)
     for claim in load_claims():
         if claim.experiment in EXPERIMENTS and EXPERIMENTS[claim.experiment].recorded:
