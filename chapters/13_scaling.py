@@ -354,8 +354,8 @@ if not grown:
 # We time forward passes in the shapes of the paper's three data sets: fields and ids as in its Table 2, ten values an embedding, the main
 # stream as wide as in its Table 3, all other MLPs [400, 400, 400]. All networks of a shape take turns. Each has its weights at
 # random, which does not change the work. A batch norm that can be folded into the map beside it when the network serves is left
-# out; AFN, EDCN and FINAL keep theirs. QNN-alpha is the small one of {doc}`/chapters/10_teachers`, with one layer of four rows on
-# every shape.
+# out; AFN, EDCN and FINAL keep theirs. QNN-alpha has one layer of four
+# rows, and on Frappe's shape two of thirteen, as in the authors' log for that data.
 
 # %% tags=["hide-input"]
 latency = tables.system_latency()

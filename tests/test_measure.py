@@ -11,6 +11,8 @@ from pathlib import Path
 import browser
 import pytest
 
+from ctrlib.bench import store
+from ctrlib.bench.tables import book
 from ctrlib.book import measure
 from ctrlib.errors import CtrlibError
 from ctrlib.paths import root
@@ -90,3 +92,21 @@ def test_memory_is_that_of_a_process_and_those_below_it() -> None:
 
 def test_the_page_that_is_changed_is_a_page() -> None:
     assert (root() / measure.CHANGED).exists()
+
+
+def test_what_was_measured_stands_beside_what_was_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(store, "measurements_dir", lambda: tmp_path)
+    assert book().empty
+    drawn = {"median": 900, "min": 800, "max": 1000, "repeats": 3}
+    pages = {"one": {"bytes": 10_000}, "two": {"bytes": 2_000, "figure_ms": drawn}}
+    pages["three"] = {"bytes": 3_000, "figure_ms": drawn | {"median": 950}}
+    again = {"median": 4.0, "min": 3.0, "max": 5.0, "repeats": 3}
+    found = {"build": {"seconds": 90.0, "peak_memory_mb": 1000.0}, "after_a_change": again, "pages": pages}
+    store.write_measurement("book", found)
+    told = book().set_index("what")
+    assert list(told["measured"]) == ["1.5", "1.0", "4.0 (3.0 to 5.0)", "10", "0.95 (0.80 to 1.00)"]
+    assert list(told["page"]) == ["", "", "", "one", "three"]
+    for page in pages.values():
+        page.pop("figure_ms", None)
+    store.write_measurement("book", found)
+    assert len(book()) == 4, "without a browser no figure is timed"

@@ -339,6 +339,33 @@ def ladder() -> pd.DataFrame:
     return frame
 
 
+def book() -> pd.DataFrame:
+    """Return what building and reading this book took: what, asked, measured with its range, and which page.
+
+    Sizes and times of pages are those of the page that is the largest or the slowest. Empty when nothing was measured.
+    """
+    found = measurement("book")
+    if not found:
+        return pd.DataFrame()
+    build, pages, rebuilt = found["build"], found["pages"], found["after_a_change"]
+    drawn = {name: page["figure_ms"] for name, page in pages.items() if "figure_ms" in page}
+    largest = max(pages, key=lambda name: pages[name]["bytes"])
+    rows = [
+        ("building all pages, minutes", 10, f"{build['seconds'] / 60:.1f}", ""),
+        ("most memory of all processes together, GB", 4, f"{build['peak_memory_mb'] * 2**20 / 1e9:.1f}", ""),
+        ("building after a change of text, seconds", 30, _told(rebuilt, 1, ".1f"), ""),
+        ("HTML of a page, kB", 300, f"{pages[largest]['bytes'] / 1000:.0f}", largest),
+    ]
+    if drawn:
+        slowest = max(drawn, key=lambda name: float(drawn[name]["median"]))
+        rows.append(("first figure of a page drawn, seconds", 2, _told(drawn[slowest], 1000, ".2f"), slowest))
+    return pd.DataFrame(rows, columns=["what", "at most", "measured", "page"])
+
+
+def _told(found: Any, unit: float, form: str) -> str:
+    return f"{found['median'] / unit:{form}} ({found['min'] / unit:{form}} to {found['max'] / unit:{form}})"
+
+
 def origins() -> pd.DataFrame:
     """Return where the figures come from: file, measurements, devices, threads, versions, commits."""
     rows = []
