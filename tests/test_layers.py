@@ -9,7 +9,7 @@ import torch
 
 from ctrlib.data import Field, Schema
 from ctrlib.errors import SettingError
-from ctrlib.layers import Dropout, FieldEmbedding, activation, add_product
+from ctrlib.layers import Dropout, FieldEmbedding, activation, add_product, compiled, embedding
 from ctrlib.losses import consistency, mean_probability_bce, self_ensemble_loss
 from ctrlib.models import MODELS, build_model
 
@@ -72,6 +72,30 @@ def test_multi_valued_field_pools_what_is_there(pooling: str) -> None:
         total = sum((table.weight.detach()[i] for i in there), torch.zeros(2, dtype=torch.float64))
         wanted = total if pooling == "sum" else total / max(1, len(there))
         torch.testing.assert_close(found, wanted, rtol=1e-14, atol=0)
+
+
+@pytest.mark.parametrize("width", [1, 3, 10, 16])
+@pytest.mark.parametrize("kind", [torch.int32, torch.int64])
+@pytest.mark.parametrize("real", [torch.float32, torch.float64])
+def test_the_compiled_gradient_of_a_table_has_the_framework_s_bits(
+    width: int, kind: torch.dtype, real: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("numba", reason="numba is not installed: the compiled loops are not used")
+    stream = torch.Generator().manual_seed(width)
+    table = FieldEmbedding(Schema((Field("a"), Field("b")), (40, 7)), width, 1.0).to(real)
+    table.reset(stream)
+    ids = torch.randint(47, (500, 6), generator=stream).to(kind)[:, ::3]  # many a row more than once; not contiguous
+    upstream = torch.randn(width, 2, 500, generator=stream, dtype=real).permute(2, 1, 0)
+    found = []
+    for loops in (compiled.loops, lambda name: None):
+        monkeypatch.setattr(embedding, "loops", loops)
+        table.weight.grad = None
+        rows = table.rows(ids)
+        rows.backward(upstream)
+        found.append((rows.detach(), table.weight.grad))
+    assert isinstance(found[0][1], torch.Tensor) and found[0][1].abs().sum() > 0
+    assert torch.equal(found[0][0], found[1][0])
+    assert torch.equal(found[0][1], found[1][1])
 
 
 def test_initial_values() -> None:

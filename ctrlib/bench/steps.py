@@ -209,7 +209,15 @@ PARTS = {
     "matrix products": ("aten::mm", "aten::addmm", "aten::bmm", "aten::baddbmm"),
     "random words": ("aten::random_",),
     "sum over rows": ("_RowSum", "_RowSumBackward"),
-    "embedding": ("aten::index_select", "aten::index_add_", "aten::index", "aten::scatter_add_", "aten::embedding"),
+    "embedding": (
+        "_LookUp",
+        "_LookUpBackward",
+        "aten::index_select",
+        "aten::index_add_",
+        "aten::index",
+        "aten::scatter_add_",
+        "aten::embedding",
+    ),
     "optimiser": ("aten::_fused_adam_", "aten::dot"),
 }
 """Operations by what they serve. The rest is elementwise work, reductions and the framework's own time."""

@@ -6,12 +6,17 @@ multi-valued field has several, padded, and its vector is the mean or the sum ov
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 from ctrlib.data.schema import Schema
 from ctrlib.errors import unknown
+from ctrlib.layers.compiled import loops
 
 INITIAL_STD = 1e-4  # the training protocol's
 POOLINGS = ("mean", "sum")
@@ -50,15 +55,37 @@ class FieldEmbedding(nn.Module):
         return torch.stack([_pooled(*part, self.pooling) for part in parts], dim=1)  # (B, F, D)
 
     def rows(self, ids: Tensor) -> Tensor:
-        """Return the table's rows (B, C, D). Both ways give the same bits on a CPU.
+        """Return the table's rows (B, C, D). All ways give the same bits on a CPU.
 
-        On a CPU the gradient of `index_select` takes a third of the time of the embedding's, provided that the ids
-        are 64 bits wide: for 32 bits it takes a slow path. On a GPU it adds in no fixed order, so two equal runs
-        would differ.
+        Without numba a CPU takes `index_select`: its gradient needs a third of the time of the embedding's, provided
+        that the ids are 64 bits wide; for 32 bits it takes a slow path. On a GPU it adds in no fixed order, so two
+        equal runs would differ.
         """
         if self.weight.is_cuda:
             return F.embedding(ids, self.weight)
-        return self.weight.index_select(0, ids.flatten().long()).view(*ids.shape, -1)
+        if compiled := loops("embedding_cpu"):
+            return _LookUp.apply(self.weight, ids, compiled.table_gradient)  # type: ignore[no-any-return, no-untyped-call]
+        return _looked_up(self.weight, ids)
+
+
+class _LookUp(torch.autograd.Function):
+    """The rows of a table on a CPU, whose gradient a compiled loop adds up."""
+
+    @staticmethod
+    def forward(ctx: Any, weight: Tensor, ids: Tensor, table_gradient: Callable[..., Tensor]) -> Tensor:
+        ctx.save_for_backward(ids)
+        ctx.rows, ctx.table_gradient = len(weight), table_gradient
+        return _looked_up(weight, ids)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
+        (ids,) = ctx.saved_tensors
+        return ctx.table_gradient(ids, gradients[0], ctx.rows), None, None
+
+
+def _looked_up(weight: Tensor, ids: Tensor) -> Tensor:
+    return weight.index_select(0, ids.flatten().long()).view(*ids.shape, -1)
 
 
 def _pooled(e_BMD: Tensor, ids_BM: Tensor, padding: int, pooling: str) -> Tensor:

@@ -41,6 +41,9 @@ class MLP(nn.Module):
         norm = nn.BatchNorm1d if batch_norm else nn.Identity
         self.norms = nn.ModuleList(norm(width) for width in widths)
         self.activations = nn.ModuleList(activation(nonlinearity) for _ in widths)
+        for act in self.activations:
+            if isinstance(act, nn.ReLU):
+                act.inplace = True  # what comes in is a map's or a norm's own output, which no other part reads
         self.dropout = Dropout(dropout)
         self.head = LogitMap(self.out_width) if head else None
 

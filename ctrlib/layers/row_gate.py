@@ -12,8 +12,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cache
-from importlib.util import find_spec
 from types import ModuleType
 from typing import Any
 
@@ -22,6 +20,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from ctrlib.errors import DataError
+from ctrlib.layers.compiled import loops
 from ctrlib.layers.dropout import kept, kept_from, kept_scale
 from ctrlib.layers.precision import full_products, widened
 
@@ -113,9 +112,9 @@ class _RowSum(torch.autograd.Function):
     ) -> Tensor:
         streams, batch, features = z.shape
         affine = _affine(gate, weight, bias, mean, variance)
-        loops = compiled_loops(z, gate, words)
-        if loops:
-            out: Tensor = loops.row_sum(z, *_affine_or_identity(affine, z), words, *gate.numbers)
+        compiled = compiled_loops(z, gate, words)
+        if compiled:
+            out: Tensor = compiled.row_sum(z, *_affine_or_identity(affine, z), words, *gate.numbers)
         else:
             out = z.new_empty(streams if words is None else len(words), batch, features // gate.rows)
             for block in _blocks(z):
@@ -132,10 +131,10 @@ class _RowSum(torch.autograd.Function):
         z, words, weight, bias, mean, variance = ctx.saved_tensors
         gate: Gate = ctx.gate
         affine = _affine(gate, weight, bias, mean, variance)
-        loops = compiled_loops(z, gate, words)
-        if loops:
+        compiled = compiled_loops(z, gate, words)
+        if compiled:
             scale_and_shift = _affine_or_identity(affine, z)
-            z_gradient, *by_affine = loops.row_sum_gradient(gradient, z, *scale_and_shift, words, *gate.numbers)
+            z_gradient, *by_affine = compiled.row_sum_gradient(gradient, z, *scale_and_shift, words, *gate.numbers)
             by_weights: list[Tensor] = []
         else:
             z_gradient, by_affine, by_weights = _gradient_in_blocks(ctx, gradient, z, words, affine)
@@ -182,13 +181,8 @@ def compiled_loops(z: Tensor, gate: Gate, words: Tensor | None) -> ModuleType | 
     return _numba_loops()
 
 
-@cache
 def _numba_loops() -> ModuleType | None:
-    if find_spec("numba") is None:
-        return None
-    from ctrlib.layers import row_gate_cpu
-
-    return row_gate_cpu
+    return loops("row_gate_cpu")
 
 
 def _affine_or_identity(affine: tuple[Tensor, Tensor] | None, z: Tensor) -> tuple[Tensor, Tensor]:
@@ -234,8 +228,8 @@ def batch_statistics(z_SBn: Tensor) -> tuple[Tensor, Tensor]:
     # Sums as products with a vector of ones: several times faster on a CPU than the framework's reduction.
     ones = z_SBn.new_ones(len(z_SBn), 1, batch)
     mean_S1n = (ones @ z_SBn) / batch
-    if loops := _numba_loops():
-        return mean_S1n[:, 0], loops.squared_deviations(z_SBn, mean_S1n[:, 0]) / batch
+    if compiled := _numba_loops():
+        return mean_S1n[:, 0], compiled.squared_deviations(z_SBn, mean_S1n[:, 0]) / batch
     squares_S1n = torch.zeros_like(mean_S1n)
     for block in _blocks(z_SBn):
         squares_S1n += ones[..., block] @ (z_SBn[:, block] - mean_S1n).square_()
@@ -247,8 +241,8 @@ def _add_through_statistics(z_gradient: Tensor, z: Tensor, mean: Tensor, by_mean
     batch = z.shape[1]
     slope = by_variance * (2.0 / batch)
     constant = by_mean / batch - mean * slope
-    if not z.is_cuda and (loops := _numba_loops()):
-        loops.add_affine(z_gradient, z, slope, constant)
+    if not z.is_cuda and (compiled := _numba_loops()):
+        compiled.add_affine(z_gradient, z, slope, constant)
         return
     for block in _blocks(z):
         z_gradient[:, block].addcmul_(z[:, block], slope[:, None]).add_(constant[:, None])
