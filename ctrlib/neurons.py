@@ -25,7 +25,7 @@ import torch
 from torch import Tensor, nn
 
 from ctrlib.errors import SettingError
-from ctrlib.layers import Bilinear, add_product
+from ctrlib.layers import Bilinear, add_product, residual_product
 
 HALF = Fraction(1, 2)
 Widths = tuple[Fraction | int, Fraction | int]
@@ -43,7 +43,7 @@ def _chunks(x: Tensor, count: int) -> tuple[Tensor, ...]:
 
 
 class _Fuse(ast.NodeTransformer):
-    """Turn a * b + c into add_product(c, a, b), one pass over memory in place of two."""
+    """Turn a * b + c into add_product(c, a, b), x * W(x) + x into residual_product(x, W): fewer passes over memory."""
 
     def visit_BinOp(self, node: ast.BinOp) -> ast.AST:
         self.generic_visit(node)
@@ -52,8 +52,12 @@ class _Fuse(ast.NodeTransformer):
             return node
         if not isinstance(product.op, ast.Mult) or isinstance(product.left, ast.Constant):
             return node
-        call = ast.Name("add_product", ast.Load())
-        return ast.Call(call, [node.right, product.left, product.right], [])
+        match product.left, product.right, node.right:
+            case ast.Name(id=x), ast.Call(func=ast.Name() as linear, args=[ast.Name(id=inner)]), ast.Name(id=rest) if (
+                x == inner == rest and linear.id not in OPERATIONS
+            ):
+                return ast.Call(ast.Name("residual_product", ast.Load()), [node.right, linear], [])
+        return ast.Call(ast.Name("add_product", ast.Load()), [node.right, product.left, product.right], [])
 
 
 OPERATIONS: dict[str, Any] = {
@@ -61,6 +65,7 @@ OPERATIONS: dict[str, Any] = {
     "chunks": _chunks,
     "concat": concat,
     "relu": torch.relu,
+    "residual_product": residual_product,
 }
 
 

@@ -9,7 +9,7 @@ import torch
 
 from ctrlib.data import Field, Schema
 from ctrlib.errors import SettingError
-from ctrlib.layers import Dropout, FieldEmbedding, activation, add_product, compiled, embedding
+from ctrlib.layers import Dropout, FieldEmbedding, activation, add_product, compiled, embedding, residual_product
 from ctrlib.losses import consistency, mean_probability_bce, self_ensemble_loss
 from ctrlib.models import MODELS, build_model
 
@@ -204,3 +204,28 @@ def test_add_product_equals_addcmul_to_the_bit(shape: tuple[int, ...]) -> None:
         out = function(*leaves)
         found.append([out.detach(), *torch.autograd.grad(out.square().sum(), leaves)])
     assert all(torch.equal(ours, theirs) for ours, theirs in zip(*found, strict=True))
+
+
+@pytest.mark.parametrize("frozen", ["", "x", "weight", "bias"])
+def test_a_residual_product_has_the_values_and_gradients_of_its_equation(frozen: str) -> None:
+    """x + x * (W x + b) in float64, with any of the parts frozen."""
+    stream = torch.Generator().manual_seed(3)
+    linear = torch.nn.Linear(6, 6).double()
+    x = torch.randn(9, 6, generator=stream, dtype=torch.float64, requires_grad=True)
+    parts = {"x": x} | dict(linear.named_parameters())
+    for name, part in parts.items():
+        part.requires_grad_(name != frozen)
+    wanted = [part for name, part in parts.items() if name != frozen]
+    found = []
+    for out in (residual_product(x, linear), x + x * linear(x)):
+        found.append([out.detach(), *torch.autograd.grad(out.square().sum(), wanted)])
+    for ours, theirs in zip(*found, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-12, atol=1e-12)
+
+
+def test_a_residual_product_takes_other_maps_too() -> None:
+    x = torch.randn(5, 4)
+    for linear in (torch.tanh, torch.nn.Linear(4, 1), torch.nn.Linear(4, 4, bias=False)):
+        torch.testing.assert_close(residual_product(x, linear), x + x * linear(x))
+    with torch.autocast("cpu", torch.bfloat16):
+        assert residual_product(x, linear).dtype == torch.float32

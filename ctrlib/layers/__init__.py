@@ -12,7 +12,7 @@ from ctrlib.layers.initial import ACTIVATIONS, activation, reset_linear_maps
 from ctrlib.layers.mlp import MLP
 from ctrlib.layers.pairwise import InnerProducts, WeightedPairs, pair_products, pair_sum
 from ctrlib.layers.precision import LogitMap
-from ctrlib.layers.products import add_product
+from ctrlib.layers.products import add_product, residual_product
 
 __all__ = [
     "ACTIVATIONS",
@@ -35,4 +35,5 @@ __all__ = [
     "pair_products",
     "pair_sum",
     "reset_linear_maps",
+    "residual_product",
 ]
