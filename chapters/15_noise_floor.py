@@ -36,6 +36,7 @@ from IPython.display import Markdown, display
 from ctrlib import views
 from ctrlib.figures import intervals, scatter
 from ctrlib.lab import Grid, run_anew, run_grid
+from ctrlib.lab.claims import load_untestable
 from ctrlib.lab.dual_stream import teacher_search
 from ctrlib.lab.experiments import EXPERIMENTS, experiment_records, experiment_runs, measured_on
 from ctrlib.lab.headline import LOGS, headline_search
@@ -213,6 +214,7 @@ for name, found in pairs.items():
     views.show(
         figure,
         "At the left end a comparison of single runs is a coin. Where does it fall below one in twenty?",
+        "lead-is-significant",
     )
     beyond = int((found["gap"] > GAPS[-1]).sum())
     caption = f"Single-run comparisons on {name}; {beyond:,} more have a gap above {GAPS[-1]:g} points."
@@ -279,7 +281,11 @@ titles = {"x_title": "true difference (points of AUC in %)", "y_title": "seeds"}
 figure = scatter(lines, "difference", "seeds", "data", color="data", names=False, joined=True, **titles)
 figure.update_xaxes(type="log", tickvals=DIFFERENCES)
 figure.update_yaxes(type="log", dtick=1)
-views.show(figure, "Follow 0.1 points, the difference that the field calls significant, upwards.")
+views.show(
+    figure,
+    "Follow 0.1 points, the difference that the field calls significant, upwards.",
+    "a-thousandth-is-significant",
+)
 
 # %% [markdown]
 # ## The papers' margins
@@ -334,6 +340,21 @@ small = [
 ]
 made = run_anew(Grid(EXPERIMENT, small), device=device)
 display(views.table(views.made(made, None), views.MADE_COLUMNS, "Runs of this build."))
+
+# %% [markdown]
+# ## Claims and verdicts
+#
+# What the papers say of margins cannot be decided by runs of ours, each statement for the reason beside it. What a margin
+# can tell is measured above.
+
+# %% tags=["hide-input"]
+statements = [claim for claim in load_untestable() if claim.experiment == EXPERIMENT]
+Markdown(
+    "\n".join(
+        f"- {views.claim_link(claim.id)} ({claim.paper}, {claim.section}). *Not testable:* {claim.reason}"
+        for claim in statements
+    )
+)
 
 # %% [markdown]
 # ## What we saw

@@ -420,6 +420,7 @@ if len(measured):
 # `run_grid` therefore runs one run on each core. The records say how many threads a run had.
 
 # %% [markdown]
+# (verdicts-speed)=
 # ## What a second pass costs
 #
 # The self-ensemble loss compares two passes over one batch. In the paper's Table 7 an epoch of QNN-alpha takes longer

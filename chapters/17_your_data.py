@@ -24,7 +24,11 @@
 # So that it runs for everybody, the chapter writes a table of its own, ratings of films from MovieLens-100K. Change one line
 # and it reads yours.
 #
-# **You need** a CSV or Parquet file with a row for each impression and a column that says whether it was clicked.
+# **You need** a CSV, TSV or Parquet file with a row for each impression and a column that says whether it was clicked.
+# Reading Parquet takes `pyarrow`, which Binder does not bring: `%pip install pyarrow` in a cell, or save the table as CSV.
+#
+# The profile `quick` is for a first look: of a large table it takes a sample of the rows, and it trains few epochs. Set
+# `profile = "paper"` in the next cell for all rows and full training.
 
 # %% tags=["parameters"]
 profile = "quick"  # smoke, quick or paper
@@ -47,6 +51,7 @@ from sklearn.preprocessing import FunctionTransformer
 
 from ctrlib import CTRClassifier, views
 from ctrlib.data import Field, load_table, read_raw
+from ctrlib.data.read import separator
 from ctrlib.figures import curves, figure_table, intervals
 from ctrlib.lab.calibration import calibration_error, chance_error, reliability
 from ctrlib.lab.interactions import interaction_map
@@ -65,6 +70,8 @@ PLANS = {
     },
 }
 plan = views.plan(profile, PLANS, device=device)
+folder = Path(mkdtemp())
+example = folder / "films.csv"
 
 # %% [markdown]
 # ## A table
@@ -72,21 +79,26 @@ plan = views.plan(profile, PLANS, device=device)
 # The next cell writes the example into a temporary folder. You can skip it.
 
 # %%
-folder = Path(mkdtemp())
-example = folder / "films.csv"
 read_raw("ml-100k")["all"].to_csv(example, index=False)
 
 # %% [markdown]
 # **This is the line to change.** `FILE` is the table. `LABEL` is the column with the answer: any two values will do, and the
-# one that sorts last counts as the click. `FIELDS` are the columns to learn from. `None` takes all others.
+# one that sorts last counts as the click. `FIELDS` are the columns to learn from. `None` takes all others. A text table may
+# be separated by commas, semicolons or tabs.
 
 # %%
 FILE, LABEL, FIELDS = example, "click", None
 
 # %%
 FILE = Path(FILE)
-table = pd.read_parquet(FILE) if FILE.suffix == ".parquet" else pd.read_csv(FILE)
+if FILE.suffix.lower() in (".parquet", ".pq"):
+    table = pd.read_parquet(FILE)
+else:
+    table = pd.read_csv(FILE, sep=separator(FILE))
 if plan["rows"] and len(table) > plan["rows"]:
+    print(
+        f"A sample of {plan['rows']:,} of {len(table):,} rows, as in the profile {profile}; paper takes all."
+    )
     table = table.sample(plan["rows"], random_state=0)
 X, y = table.drop(columns=LABEL), table[LABEL]
 table.head()
@@ -103,12 +115,16 @@ table.head()
 # | sequence | tags, genres | several tokens a cell, their vectors are averaged |
 #
 # Left alone, columns of floats are numeric, all others categorical. A name in the list is categorical, too; for anything
-# else write a `Field`. Values that were not met in training share one vector, as missing cells do. A numeric field must have
-# no gaps. Make columns such as hour and weekday of a date first. `fit` warns where most values of a field are new to it, as
-# those of ids and times are.
+# else write a `Field`. Values that were not met in training share one vector, as missing cells do.
+#
+# A numeric field must have no gaps. Fill them, or name the column in the list: as a category a gap has the vector of unseen
+# values. This concerns whole numbers, too, since pandas reads a column of them with gaps as floats.
+#
+# Make columns such as hour and weekday of a date first, and seconds of a duration. `fit` warns of times, and where most values
+# of a field are new to it, as those of ids are.
 
 # %%
-if FILE.name == example.name:
+if example == FILE:
     FIELDS = [
         "user",
         "gender",
@@ -295,7 +311,8 @@ def interactions(model):
 maps = {
     name: pd.DataFrame({seed: interactions(fitted[name, seed]) for seed in plan["seeds"]}) for name in SYSTEMS
 }
-order = maps["QNN-alpha"].mean(axis=1).sort_values(ascending=False).index[:10]
+by_strength = maps["QNN-alpha"].mean(axis=1).sort_values(ascending=False)
+order = by_strength.index[:10]
 rows = []
 for name in ("QNN-alpha", "DNN", "DS-MLP"):
     for pair in order:
@@ -304,10 +321,14 @@ for name in ("QNN-alpha", "DNN", "DS-MLP"):
         rows.append(
             {"system": name, "pair": pair, "strength": found.value, "low": bounds[0], "high": bounds[1]}
         )
-strengths = pd.DataFrame(rows)
-axes = {"color": "system", "reference": 0.0, "x_title": "interaction (logit)"}
-caption = "The ten pairs that interact most in QNN-alpha, and the same pairs elsewhere. Intervals over seeds."
-views.show(intervals(strengths, "strength", "pair", "low", "high", **axes), caption)
+if rows:
+    axes = {"color": "system", "reference": 0.0, "x_title": "interaction (logit)"}
+    caption = (
+        "The ten pairs that interact most in QNN-alpha, and the same pairs elsewhere. Intervals over seeds."
+    )
+    views.show(intervals(pd.DataFrame(rows), "strength", "pair", "low", "high", **axes), caption)
+else:
+    print("A single field has no other to work with, so there is no pair to show.")
 
 # %% [markdown]
 # A point far to the right says that the model uses the pair, not that the world does. Compare it over seeds and over systems: what only one
@@ -335,6 +356,9 @@ print(
 # What comes before the classifier, and which settings it takes, is scikit-learn's affair. Here a step makes spellings
 # alike, and a search by two folds chooses the strength of L2. To merge rare values no step is needed: `min_count=3` sends
 # those seen fewer than three times in training to the vector of unseen ones.
+#
+# A model's own settings are searched as whole dicts, for scikit-learn does not look into them:
+# `{"ctrclassifier__settings": [{"hidden_units": (64,)}, {"hidden_units": (64, 64)}]}`.
 
 
 # %%
@@ -369,16 +393,16 @@ figure_table(searched, formats={"L2 strength": "g", "logloss": ".4f"}, caption=c
 # %% tags=["hide-input"]
 best = against.sort_values("test_auc", ascending=False).iloc[0]
 worst = errors.sort_values("error").iloc[-1]
-by_strength = maps["QNN-alpha"].mean(axis=1)
 points = [
     f"Highest mean AUC: {best['name']}, {best['test_auc']:.2f} %.",
     f"Differences from the plain network, in points of AUC: {views.listing(against)}.",
     f"Worst calibrated: {worst['system']}. Its error is {worst['error']:.1f} % where {worst['by chance']:.1f} % would come "
     "by chance.",
-    f"The strongest interaction in QNN-alpha: {order[0]}, {by_strength[order[0]]:.2f} of logit; in logistic regression it is "
-    f"{maps['LR'].abs().to_numpy().max():.0e}.",
     f"The search chose an L2 strength of {search.best_params_['ctrclassifier__embedding_regularizer']:g}.",
 ]
+if len(order):
+    pair = f"The strongest interaction in QNN-alpha: {order[0]}, {by_strength.iloc[0]:.2f} of logit"
+    points.insert(-1, f"{pair}; in logistic regression it is {maps['LR'].abs().to_numpy().max():.0e}.")
 Markdown(views.findings(f"{FILE.name}, {len(X_train):,} training rows", points))
 
 # %% [markdown]

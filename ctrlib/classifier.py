@@ -29,7 +29,7 @@ from sklearn.utils.validation import check_consistent_length, check_is_fitted, c
 import ctrlib.ds_mlp
 import ctrlib.eckd  # noqa: F401  both enter their models into the registry
 from ctrlib.data import CTRDataset, Field, Split
-from ctrlib.data.checks import check_columns, read_numbers
+from ctrlib.data.checks import check_columns, holds_times, read_numbers
 from ctrlib.data.encode import Ids
 from ctrlib.data.encoder import ENOUGH, Encoder
 from ctrlib.data.schema import declared_fields
@@ -54,7 +54,7 @@ class CTRClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sc
 
     model: a name in `ctrlib.MODELS`. settings: what differs from the model's defaults.
     fields: columns to learn from, names (categorical) or `Field` objects; None takes all columns: those of floats are
-    numeric with the bucketing rule `buckets`, all others categorical.
+    numeric with the bucketing rule `buckets`, all others categorical; `fit` warns of dates and durations among these.
     preset: of `Protocol`, "qnn" or "bars". max_epochs, patience, learning_rate, embedding_regularizer, min_count: as
     there; None leaves the preset's. batch_size: None takes the preset's, but never so many that an epoch has fewer than
     50 steps.
@@ -67,6 +67,9 @@ class CTRClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sc
     After `fit`: classes_ (2,), n_features_in_, feature_names_in_ (where X is a table with names), encoder_, model_,
     protocol_, epochs_ (of the last stage), best_epoch_, n_iter_, validation_scores_, which are optimistic, since these
     rows chose the epoch.
+
+    A search over settings takes whole dicts, which scikit-learn does not look into:
+    GridSearchCV(CTRClassifier("DNN"), {"settings": [{"hidden_units": (64,)}, {"hidden_units": (64, 64)}]}).
 
     Values not met in training are out-of-vocabulary, and so is a missing cell of a categorical field;
     `encoder_.unseen(encoder_.ids(X))` counts them. `fit` warns of a field whose values are mostly new in the validation
@@ -321,11 +324,18 @@ class CTRClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sc
         changes = {name: getattr(self, name) for name in CHANGEABLE if getattr(self, name) is not None}
         if self.batch_size is not None:
             return Protocol.named(self.preset, **changes, batch_size=self.batch_size)
-        protocol = Protocol.named(self.preset, **changes)
-        return protocol.replace(batch_size=min(protocol.batch_size, max(SMALLEST_BATCH, rows // STEPS_AN_EPOCH)))
+        return with_enough_steps(Protocol.named(self.preset, **changes), rows)
 
 
 # ---- training --------------------------------------------------------------------------------------------
+
+
+def with_enough_steps(protocol: Protocol, rows: int) -> Protocol:
+    """Return the protocol with batches so small that an epoch over `rows` training rows has at least 50 steps.
+
+    Batches have at least 32 rows all the same, and never more than the protocol says.
+    """
+    return protocol.replace(batch_size=min(protocol.batch_size, max(SMALLEST_BATCH, rows // STEPS_AN_EPOCH)))
 
 
 def train_in_stages(
@@ -393,9 +403,16 @@ def _split(
 
 
 def _fields(table: pd.DataFrame, declared: Sequence[str | Field] | None, buckets: str) -> list[Field]:
-    """Return the fields as declared; else one for each column, numeric where it holds floats."""
+    """Return the fields as declared; else one for each column, numeric where it holds floats. Warns of times."""
     if declared is not None:
         return list(declared_fields(declared))
+    if times := [str(name) for name in table.columns if holds_times(table[name])]:
+        warnings.warn(
+            f"Taken as categorical, one token for each value: the times in {', '.join(times)}. Later rows bring values "
+            "that are new. Make hour and weekday of a date, seconds of a duration (.dt.total_seconds()), or name the "
+            "columns in fields.",
+            stacklevel=4,
+        )
     floats = {name for name in table.columns if pd.api.types.is_float_dtype(table[name].dtype)}
     return [
         Field(name, kind="numeric", buckets=buckets) if name in floats else Field(name)

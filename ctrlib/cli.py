@@ -6,17 +6,23 @@ import argparse
 import ast
 import json
 import os
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import ctrlib
-from ctrlib.data import Field
+from ctrlib.data import CTRDataset, Field
 from ctrlib.errors import CtrlibError, RecordError, SettingError, advice, unknown
 
 PROFILES = ("smoke", "quick", "paper")
-FIELDS = "columns of the table to learn from; a name alone is categorical, price=quantile:20 or age=decade a number"
+FIELDS = (
+    "columns of the table to learn from; a name alone is categorical, price=quantile:20 or age=decade a number; "
+    "a name with a comma or an equals sign stands in double quotes"
+)
+# A field of --fields and the comma behind it: a name, in double quotes or without comma and equals sign, and a rule.
+FIELD = re.compile(r'\s*(?:"(?P<quoted>[^"]+)"|(?P<name>[^",=\s][^,=]*?))\s*(?:=\s*(?P<rule>[^,]*?)\s*)?,')
 STARTS = "weights to start from: those of the stage before for DS-MLP, those of every teacher for ECKD"
 
 
@@ -54,7 +60,7 @@ def parser() -> argparse.ArgumentParser:
     fit.add_argument("model", help="for example QNN-alpha, DNN or T9; a wrong name lists all")
     data_of = fit.add_mutually_exclusive_group()
     data_of.add_argument("--dataset", default="ml-100k", help="a name that ctrlib data lists (ml-100k)")
-    data_of.add_argument("--table", type=Path, help="a CSV or Parquet file of your own, in place of --dataset")
+    data_of.add_argument("--table", type=Path, help="a CSV, TSV or Parquet file of your own, in place of --dataset")
     fit.add_argument("--label", help="the table's column of 0 and 1 (label)")
     fit.add_argument("--fields", metavar="NAME,NAME", help=FIELDS)
     fit.add_argument("--preset", default="qnn", help="of the protocol: qnn (the default) or bars")
@@ -152,16 +158,23 @@ def settings(pairs: list[str], *others: str) -> dict[str, Any]:
 
 
 def table_fields(text: str) -> list[str | Field]:
-    """Return the fields for "shop,price=quantile:20": a name alone is categorical, one with a rule numeric.
+    """Return the fields for 'shop,price=quantile:20': a name alone is categorical, one with a rule numeric.
 
+    A name that holds a comma or an equals sign stands in double quotes: '"price, net"=quantile:20'.
     Raises `SettingError` where a name is missing or a rule is unknown.
     """
     found: list[str | Field] = []
-    for part in text.split(","):
-        name, sign, rule = (word.strip() for word in part.partition("="))
-        if not name:
-            raise SettingError(f"--fields is '{text}'; it needs a name between two commas, such as shop,hour.")
-        found.append(Field(name, kind="numeric", buckets=rule) if sign else name)
+    place, whole = 0, f"{text},"
+    while place < len(whole):
+        part = FIELD.match(whole, place)
+        if not part:
+            raise SettingError(
+                f"--fields is '{text}'; it needs a name between two commas, such as shop,hour. A name that holds a "
+                "comma or an equals sign stands in double quotes, as in '\"price, net\"=log2,shop'."
+            )
+        name = part["quoted"] or part["name"]
+        found.append(name if part["rule"] is None else Field(name, kind="numeric", buckets=part["rule"]))
+        place = part.end()
     return found
 
 
@@ -190,6 +203,7 @@ def run_data(options: argparse.Namespace) -> int:
 def run_fit(options: argparse.Namespace) -> int:
     """Train one model and print its epochs and scores."""
     from ctrlib import ds_mlp, eckd
+    from ctrlib.classifier import with_enough_steps
     from ctrlib.data import load_dataset, load_table, table_encoder
     from ctrlib.models import MODELS, build_model
     from ctrlib.train import NUMERICS, Protocol, fit, read_weights, save_weights
@@ -205,12 +219,15 @@ def run_fit(options: argparse.Namespace) -> int:
     chosen = settings(options.set, "name", "schema", "seed")
     if options.model not in MODELS:
         raise unknown("model", options.model, MODELS)
-    protocol = Protocol.named(options.preset, name, **settings(options.protocol, "preset", "dataset"))
+    changes = settings(options.protocol, "preset", "dataset")
+    protocol = Protocol.named(options.preset, name, **changes)
     if options.table:
         if not options.fields:
             raise SettingError("--table needs --fields, the comma-separated columns to use.")
         fields, label = table_fields(options.fields), options.label or "label"
         data = load_table(options.table, label=label, fields=fields, min_count=protocol.min_count)
+        if "batch_size" not in changes:
+            protocol = with_enough_steps(protocol, len(data.train))
     else:
         data = load_dataset(options.dataset, min_count=protocol.min_count)
     for split in ("valid", "test"):
@@ -230,7 +247,8 @@ def run_fit(options: argparse.Namespace) -> int:
         model = build_model(options.model, data.schema, seed=options.seed, **values)
     for origin in origins:
         model.start_from(origin)
-    print(f"{options.model} on {data.name}: {model.num_parameters:,} parameters", flush=True)
+    size = f"{model.num_parameters:,} parameters, batches of {protocol.batch_size:,} rows"
+    print(f"{options.model} on {data.name}: {size}", flush=True)
 
     def report(epoch: Any) -> None:
         print(
@@ -264,7 +282,25 @@ def run_fit(options: argparse.Namespace) -> int:
         checkpoint.unlink(missing_ok=True)
         print(f"weights in {options.save}")
     print(f"best epoch {result.best_epoch}: test AUC {result.test.auc:.4f}, logloss {result.test.logloss:.4f}")
+    rate, constant = rate_alone(data)
+    if result.test.logloss >= constant:
+        print(
+            f"Warning: these probabilities are no better than one number for all rows: {rate:.1%}, the click rate of "
+            f"the training rows, gives a test logloss of {constant:.4f}. The model may have trained too briefly (give "
+            "--protocol a larger max_epochs or learning_rate), it may know the training rows by heart (give "
+            "embedding_regularizer=0.01 or more), or the fields tell nothing of the clicks."
+        )
     return 0
+
+
+def rate_alone(data: CTRDataset) -> tuple[float, float]:
+    """Return the click rate of the training rows, and the test logloss (nats) of announcing it for every row."""
+    import torch
+
+    from ctrlib.train.metrics import logloss
+
+    rate = data.train.labels.double().mean()
+    return float(rate), logloss(torch.logit(rate).expand(len(data.test)), data.test.labels)
 
 
 def run_predict(options: argparse.Namespace) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -504,6 +505,23 @@ def test_names_of_single_rows_are_told(recwarn: pytest.WarningsRecorder) -> None
         model = quick(max_epochs=1).fit(X.assign(time=times), y)
     unseen = model.encoder_.unseen(model.encoder_.ids(X.assign(time=times, shop=["north", "west"] * 100)))
     assert unseen["shop"] == 100 and unseen["hour"] == 0 and unseen["time"] == 20
+
+
+@pytest.mark.parametrize("repeated", [1, 40])
+def test_dates_and_durations_are_told_alike(repeated: int) -> None:
+    X, y = shop(200)
+    hours = pd.Series(np.arange(200) // repeated)
+    cells = {
+        "date": pd.Timestamp("2024") + pd.to_timedelta(hours, unit="h"),
+        "duration": pd.to_timedelta(hours, unit="h"),
+        "period": pd.PeriodIndex.from_ordinals(hours, freq="h"),
+    }
+    for name, times in cells.items():
+        with pytest.warns(UserWarning, match=rf"one token for each value: the times in {name}\. .*total_seconds"):
+            quick(max_epochs=1).fit(X.assign(**{name: times}), y)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        quick(max_epochs=1, fields=["shop"]).fit(X.assign(**cells), y)
 
 
 def test_arrays_take_the_names_of_the_table_that_was_learnt_from() -> None:

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from ctrlib import CTRClassifier
-from ctrlib.cli import main, settings, table_fields
+from ctrlib.cli import main, rate_alone, settings, table_fields
 from ctrlib.data import Field, load_table
 from ctrlib.data.encoder import Encoder
 from ctrlib.errors import DataError, RecordError, SettingError
@@ -39,6 +39,34 @@ def test_fit_on_a_table_of_ones_own(clicks: Path, capsys: pytest.CaptureFixture[
     assert main([*words, "--protocol", "max_epochs=2", "batch_size=50", "--set", "layers=2"]) == 0
     out = capsys.readouterr().out
     assert "epoch   2" in out and "test AUC" in out
+
+
+def test_a_small_table_is_trained_in_as_many_steps_as_by_the_classifier(
+    clicks: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = pd.concat([pd.read_csv(clicks)] * 6)
+    rows.to_csv(clicks, index=False)
+    words = ["fit", "T9", "--table", str(clicks), "--label", "clicked", "--fields", "shop,hour"]
+    assert main([*words, "--protocol", "learning_rate=0.01", "max_epochs=10"]) == 0
+    out = capsys.readouterr().out
+    train = rows.head(1920)
+    classifier = CTRClassifier("LR", max_epochs=1, validation_fraction=1e-6).fit(train[["shop"]], train["clicked"])
+    assert "batches of 38 rows" in out and classifier.protocol_.batch_size == 38
+    assert "Warning" not in out, "the click follows from shop and hour"
+    assert main([*words, "--protocol", "max_epochs=1", "batch_size=500"]) == 0
+    assert "batches of 500 rows" in capsys.readouterr().out
+
+
+def test_a_model_no_better_than_the_click_rate_is_told(clicks: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["fit", "T9", "--table", str(clicks), "--label", "clicked", "--fields", "shop,hour"]
+    assert main([*words, "--protocol", "max_epochs=1", "learning_rate=1e-6"]) == 0
+    data = load_table(clicks, label="clicked", fields=["shop", "hour"])
+    rate, labels = float(data.train.labels.mean()), data.test.labels.numpy()
+    constant = -np.mean(np.where(labels == 1, np.log(rate), np.log(1 - rate)))
+    told = capsys.readouterr().out.splitlines()[-1]
+    assert told.startswith("Warning: ") and f"no better than one number for all rows: {rate:.1%}" in told
+    assert f"a test logloss of {constant:.4f}" in told
+    assert rate_alone(data) == pytest.approx((rate, constant), abs=1e-6)
 
 
 def test_saved_weights_score_other_rows(clicks: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -192,8 +220,11 @@ def test_an_option_given_twice_adds_to_the_first(clicks: Path, capsys: pytest.Ca
 def test_fields_with_a_rule_are_numbers() -> None:
     price = Field("price", kind="numeric", buckets="quantile:20")
     assert table_fields("shop, price = quantile:20,hour") == ["shop", price, "hour"]
-    with pytest.raises(SettingError, match="needs a name between two commas"):
-        table_fields("shop,,hour")
+    named = [Field("price, net", kind="numeric", buckets="log2"), "a=b", 'size 5"']
+    assert table_fields('"price, net"=log2, "a=b" ,size 5"') == named
+    for text in ("shop,,hour", "shop,", "", '"price, net', '""'):
+        with pytest.raises(SettingError, match=r"needs a name between two commas.*stands in double quotes"):
+            table_fields(text)
     with pytest.raises(SettingError, match="Did you mean 'quantile:N'"):
         table_fields("price=quantil")
 

@@ -18,6 +18,7 @@ from ctrlib.lab.counts import counted, plain_schema, weights
 from ctrlib.lab.differences import KINDS, effects, load_differences
 from ctrlib.lab.experiments import EXPERIMENTS, experiment_records
 from ctrlib.losses import COMPARED, DISTILLATION, LOSSES
+from ctrlib.views import differences as views
 from ctrlib.views.differences import HEADINGS, PAGES, Block, address, differences, labels, overview, slug
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -26,6 +27,12 @@ FORMS = [(entry.id, name, dict(form)) for entry in ENTRIES for name, form in ent
 built = pytest.mark.skipif(
     not (BUILT / "book" / "differences.html").exists(), reason="the book is not built; run make book"
 )
+LISTED = {str(number) for number in range(1, 56)}  # papers beside code, one by one
+LISTED |= {
+    f"{part}{k}" for part, last in {"A": 16, "L": 25, "B": 17, "C": 15, "D": 8}.items() for k in range(1, last + 1)
+}
+"""Ids of all that was found to differ when papers, logs, code and notes of data sets were read."""
+PAIR = '{experiment = "align", name = "NAME", cells = ["a", "b"]}'
 ENTRY = """
 [[difference]]
 id = "one"
@@ -47,6 +54,13 @@ def test_entries_are_many_and_of_both_papers() -> None:
     assert len(ENTRIES) >= 60
     assert {entry.paper for entry in ENTRIES} == {"QNN-alpha", "DS-MLP"}
     assert {"text vs code", "text vs table", "table vs logs", "code vs code"} <= {entry.kind for entry in ENTRIES}
+
+
+def test_nothing_that_was_found_is_lost() -> None:
+    covered = [item for entry in ENTRIES for item in entry.covers]
+    assert LISTED - set(covered) == set(), "no entry covers them"
+    assert set(covered) - LISTED == set(), "no such item was listed"
+    assert all(len(set(entry.covers)) == len(entry.covers) > 0 for entry in ENTRIES)
 
 
 @pytest.mark.parametrize("entry", ENTRIES, ids=lambda entry: entry.id)
@@ -106,6 +120,12 @@ def test_without_records_nothing_is_measured() -> None:
         ('place = "3.1"', 'place = "3.1"\nheading = "None"', "without a chapter"),
         ('place = "3.1"', 'measured = [{experiment="x", name="n", cells=["a"]}]\nplace = "3.1"', "two cells, not 1"),
         ('place = "3.1"', 'measured = [{experiment="x", name="n", cells=["a", "b"]}]\nplace = "3.1"', "experiment"),
+        ('place = "3.1"', f'measured = [{PAIR}, {PAIR}]\nplace = "3.1"', "'one' measures 2 pairs, 0 of them primary"),
+        (
+            'place = "3.1"',
+            f'measured = [{PAIR}, {PAIR}]\nplace = "3.1"'.replace("]}", "], primary = true}"),
+            "'one' measures 2 pairs, 2 of them primary.*primary = true",
+        ),
         ('place = "3.1"', "place = 3.1.2", "cannot be read"),
         ("[[difference]]", ENTRY + "[[difference]]", "more than one difference called one"),
     ],
@@ -115,6 +135,15 @@ def test_a_wrong_entry_is_refused_with_its_name(old: str, new: str, message: str
     path.write_text(ENTRY.replace(old, new, 1), encoding="utf8")
     with pytest.raises(SettingError, match=f"(?s){message}"):
         load_differences(path)
+
+
+def test_of_several_pairs_the_marked_one_stands_for_the_difference(tmp_path: Path) -> None:
+    second = PAIR.replace("NAME", "second").replace("]}", "], primary = true}")
+    path = tmp_path / "differences.toml"
+    for pairs, expected in ({PAIR: "NAME", f"{PAIR}, {second}": "second", "": None}).items():
+        path.write_text(ENTRY + f"measured = [{pairs}]\n", encoding="utf8")
+        primary = load_differences(path)[0].primary
+        assert (primary.name if primary else None) == expected
 
 
 def test_a_kind_names_two_sources() -> None:
@@ -154,6 +183,24 @@ def test_the_overview_has_a_row_and_two_links_for_each_entry() -> None:
     for entry in ENTRIES:
         assert f'href="{PAGES[entry.paper]}.html#diff-{entry.id}"' in table
     assert table.count("../chapters/") + table.count("../book/") == sum(bool(entry.chapter) for entry in ENTRIES)
+
+
+def test_the_overview_names_the_primary_pair_its_data_and_its_seeds(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("CTRLIB_RECORDS")
+    views._effects.cache_clear()
+    try:
+        entry = differences()["squared-mean"]
+        told = views._primary(entry)
+        found, _ = effects([entry])
+    finally:
+        views._effects.cache_clear()
+    assert entry.primary is not None and entry.primary.cells[0] == "squared-mean-probabilities=1"  # as released
+    assert told.startswith(f"{entry.primary.name}: ")
+    row = found[(found["name"] == entry.primary.name) & (found["data"] == "ml-100k")].iloc[0]
+    assert f"{100 * row['difference']:+.2f} [" in told and f" on ml-100k, {row['seeds']} seeds" in told
+    largest = 100 * found.loc[found["difference"].abs().idxmax(), "difference"]
+    assert f"{largest:+.2f}" not in told
+    assert views._primary(differences()["heads-and-latency"]) == ""
 
 
 def test_a_block_escapes_what_it_shows(tmp_path: Path) -> None:

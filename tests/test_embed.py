@@ -95,6 +95,7 @@ def test_a_claim_is_linked_where_the_page_of_claims_is(tmp_path: Path, monkeypat
     (tmp_path / "book").mkdir()
     (tmp_path / "book" / "claims.md").touch()
     assert views.claim_link("se-helps").startswith('<a href="../book/claims.md#claim-se-helps">The self-ensemble')
+    assert "A difference of 0.001 in AUC" in views.claim_link("a-thousandth-is-significant")  # not testable
     with pytest.raises(SettingError, match="Did you mean 'se-helps'"):
         views.claim_link("se-help")
 

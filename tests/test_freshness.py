@@ -28,10 +28,11 @@ from ctrlib.lab.export import exported, flat, write_csv
 from ctrlib.lab.made import LEFT, left
 from ctrlib.lab.records import READS, TEXT, load_records, write_record
 from ctrlib.lab.runner import classifier_record, device_name
-from ctrlib.paths import measured_dir
+from ctrlib.paths import MADE, measured_dir
 from ctrlib.repository import repository
 from ctrlib.train import NUMERICS
-from ctrlib.views.footer import IN_THE_BOOK, command, downloads, footer
+from ctrlib.views.footer import IN_THE_BOOK, RECORDS, command, downloads, footer
+from ctrlib.views.footer import _advice as footer_advice
 
 ROOT = Path(__file__).resolve().parent.parent
 CHAPTER = (
@@ -301,7 +302,13 @@ def test_records_of_other_numerics_or_data_are_stale() -> None:
     fresh, text = provenance.told(records, made)
     assert not fresh and "2 of 4" in text and "1 made with other numerics" in text
     fresh, text = provenance.told([records[0], records[3]], made)
-    assert fresh and "not at hand here: other" in text
+    assert fresh and text.endswith("where that can be told; not at hand here: other.")
+    split = [record(seed, vary="split") for seed in (5, 6)]
+    fresh, text = provenance.told([records[0], *split], made)
+    assert fresh and text.endswith(
+        "not encoded here: another split, subset or threshold for rare values of tiny (2 runs)."
+    )
+    assert "not at hand" not in text
     table = provenance.provenance(records, made)
     assert table["stale"].tolist() == [0, 2, 0] and table["source"].tolist()[-1] == "computed now"
     assert table.loc[1, "data"] == "f, g" and table.loc[1, "seeds"] == "1 to 3"
@@ -330,7 +337,36 @@ def test_every_chapter_ends_with_its_footer() -> None:
 def test_footer_names_the_experiment_that_does_not_exist() -> None:
     with pytest.raises(SettingError, match="Did you mean 'activation'"):
         footer("activatoin")
-    assert command("align") == "ctrlib run align --profile paper --device cuda"
+    assert command("align") == ".venv/bin/ctrlib run align"
+
+
+def test_the_copied_command_runs_without_a_gpu_which_is_named_beside_it() -> None:
+    for name in ("activation", "fidelity"):
+        assert "--device" not in command(name)
+        assert all("On a GPU, add `--device cuda`" in footer_advice(name, fresh) for fresh in (True, False))
+
+
+def put_old(folder: Path, name: str) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / f"{name}.csv").write_text("old")
+
+
+def test_footer_leaves_the_table_of_the_runs_that_it_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those of other experiments too, and those of data sets that the page does not show."""
+    borrowed = [record(1), record(2, experiment="align", dataset="ml-1m")]
+    footer("noise-floor", borrowed)
+    monkeypatch.setenv(MADE, str(tmp_path))
+    footer("noise-floor", borrowed, shown=["tiny"])
+    table = pd.read_csv(tmp_path / RECORDS / "noise-floor.csv")
+    assert table["experiment"].tolist() == ["activation", "align"] and table["seed"].tolist() == [1, 2]
+    assert table.columns.tolist() == flat(borrowed).columns.tolist()
+    assert freshness.shared_inputs(tmp_path).keys() == freshness.shared_inputs().keys(), "no page depends on it"
+    monkeypatch.setattr(
+        builder, "write_csv", lambda folder: [put_old(folder, name) for name in ("align", "noise-floor")]
+    )
+    builder._add_downloads(tmp_path / "assets", tmp_path)
+    found = {path.stem: len(path.read_text().splitlines()) for path in (tmp_path / "assets").rglob("*.csv")}
+    assert found == {"align": 1, "noise-floor": 3}, "a chapter that has left no table keeps its own records"
 
 
 def test_footer_lists_the_data_sets_that_the_page_shows(capsys: pytest.CaptureFixture[str]) -> None:

@@ -21,6 +21,8 @@ from torch import nn
 from ctrlib.data import DATASETS
 from ctrlib.data import describe as describe_data
 from ctrlib.errors import CtrlibError, SettingError
+from ctrlib.lab.experiments import EXPERIMENTS, experiment_runs
+from ctrlib.lab.overall import SYSTEMS, system_run
 from ctrlib.layers import MLP, FieldEmbedding, FirstOrder
 from ctrlib.models import MODELS, CTRModel, build_model
 from ctrlib.neurons import FORMATS
@@ -34,6 +36,7 @@ ADDRESS = "https://github.com/someone/something"
 SMALL = gallery._schema(4, 20)
 NAMES = [name for name in MODELS if name not in FORMATS] + ["T9"]
 CPU = {"device_name": "P", "precision": "fp32", "threads": 2}
+OVERALL: dict[str, object] = {"chapter": "14_overall", "settings": {}}
 
 
 @pytest.fixture(scope="module")
@@ -127,14 +130,36 @@ def test_card_tells_what_the_code_says(shown: Gallery, name: str) -> None:
         assert f"<code>{setting}=" in text
 
 
+def test_parameters_are_counted_at_the_settings_of_the_overall_table() -> None:
+    for name in ("AutoInt", "FinalMLP", "DS-MLP", "ECKD", "QNN-alpha"):
+        label = gallery.DEFAULT_LABELS.get(name, name)
+        listed = system_run("frappe_x1-rebuilt", label, 1).settings
+        left_out = {"contexts"} if name == "FinalMLP" else set()
+        assert set(listed) - set(gallery.counted_settings(name)) == left_out
+        assert gallery.counted_settings(name).items() <= listed.items()
+    assert gallery.counted_settings("AutoInt")["hidden_units"] == (400, 400, 400)  # AutoInt+, the default form
+    assert gallery.counted_settings("DeepFM-QNN") == {} == gallery.counted_settings("T9")
+
+
 @pytest.mark.parametrize("name", [name for name in NAMES if name != "T9"])
 def test_parameters_are_those_of_the_network(shown: Gallery, name: str) -> None:
     card = next(card for card in shown.cards if card.name == name)
     schemas = list(gallery.schemas().values())[: 3 if name == "DCNv2" else 2]  # the third has a large table
     for count, schema in zip(card.counts, schemas, strict=False):
-        model = build_model(name, schema, **COUNTED.get(name, {}))
+        model = build_model(name, schema, **gallery.counted_settings(name))
         assert count == sum(p.numel() for p in model.parameters() if p.requires_grad)
-    assert f'data-counts="{"|".join(map(str, card.counts))}"' in card_html(shown, name)
+    text = card_html(shown, name)
+    assert f'data-counts="{"|".join(map(str, card.counts))}"' in text
+    if name in gallery.ELSEWHERE:
+        assert f"With the default settings: Frappe_x1 {card.counts[0]:,};" in text
+    else:
+        told = re.search(
+            r"<p>With <code>([^<]*)</code>, as in the overall table on Frappe[^:]*: Frappe_x1 ([\d,]+);", text
+        )
+        assert ("without contexts, whose tables depend on the data:" in text) == (name == "FinalMLP")
+        assert told is not None and told[2] == f"{card.counts[0]:,}"
+        named = set(re.findall(r"(?:^|, )(\w+)=", told[1]))
+        assert named == set(gallery.counted_settings(name)) - set(gallery.OF_OTHERS)
 
 
 def test_schemas_have_the_sizes_of_the_data() -> None:
@@ -173,7 +198,7 @@ def test_formulas_of_the_docstrings_give_the_counts() -> None:
 def test_results_and_speed_are_shown_with_interval_and_seeds(bare: Gallery) -> None:
     card = next(card for card in bare.cards if card.name == "DCNv2")
     scores = {"test_auc": 0.9844, "test_auc_low": 0.9838, "test_auc_high": 0.985, "seeds": 5, "failed": 1}
-    results = pd.DataFrame([{"dataset": "ml-100k", "label": "DCNv2", "system": "DCNv2", **scores}])
+    results = pd.DataFrame([{"dataset": "ml-100k", "label": "DCNv2", "system": "DCNv2", **OVERALL, **scores}])
     step = {"step": 104.2, "low": 99.0, "high": 120.0, "batch": 4096, "settings": {"cross_layers": 3}}
     steps = pd.DataFrame([{"label": "DCNv2", "system": "DCNv2", "group": "overall", **step, **CPU}])
     changed = replace(card, results=results, steps=steps, chapters=("06_plug_and_play",))
@@ -189,6 +214,71 @@ def test_results_and_speed_are_shown_with_interval_and_seeds(bare: Gallery) -> N
     assert "test AUC 98.44 %, 1 seed.<" in text and "nan" not in text + bare._row(
         replace(changed, results=one), ["ml-100k"]
     )
+
+
+def test_a_result_names_its_chapter_and_its_own_settings(bare: Gallery) -> None:
+    card = next(card for card in bare.cards if card.name == "DeepFM-QNN")
+    row = {"dataset": "ml-100k", "label": "DeepFM-QNN.released", "system": "DeepFM-QNN", "seeds": 5, "failed": 0}
+    row |= {"test_auc": 0.87, "test_auc_low": 0.86, "test_auc_high": 0.88}
+    of_chapter = {"chapter": "06_plug_and_play", "settings": {"layers": 1, "batch_norm": False}}
+    changed = replace(card, results=pd.DataFrame([row | of_chapter]))
+    link = '<a href="../chapters/06_plug_and_play.html">chapter 6</a>'
+    told = f"on ml-100k ({link}): test AUC 87.00 % [86.00, 88.00], 5 seeds, with <code>layers=1, batch_norm=off</code>."
+    assert told in bare._card(changed)
+    assert f">87.00* <small>{link}</small><" in bare._row(changed, ["ml-100k"])
+    usual = replace(card, results=pd.DataFrame([row | OVERALL]))
+    assert ">87.00<" in bare._row(usual, ["ml-100k"]) and "(<a href" not in bare._results(usual)
+
+
+def test_a_step_of_the_overview_has_the_settings_of_the_parameters(bare: Gallery) -> None:
+    card = next(card for card in bare.cards if card.name == "DNN")
+    step = {"label": "DNN", "system": "DNN", "batch": 4096, "low": 1.0, "high": 3.0, "settings": {}, **CPU}
+    rows = [step | {"group": "systems", "step": 41.0}]
+    assert ">41<" not in bare._row(replace(card, steps=pd.DataFrame(rows)), [])
+    rows.append(step | {"group": "overall", "step": 61.0})
+    assert ">61<" in bare._row(replace(card, steps=pd.DataFrame(rows)), [])
+
+
+def test_counted_parameters_are_those_of_the_recorded_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("CTRLIB_RECORDS")
+    compared = 0
+    for row in gallery.results().query("chapter == '14_overall'").to_dict("records"):
+        if row["settings"] or row["dataset"] not in (places := ["frappe_x1-rebuilt", "ml-100k"]):
+            continue
+        runs = experiment_runs("overall", row["dataset"]).query("label == @row['label'] and status == 'completed'")
+        assert set(runs["parameters"]) == {gallery.parameters(row["system"])[places.index(row["dataset"])]}, row
+        compared += 1
+    assert compared > 30
+
+
+def test_systems_that_the_overall_table_lacks_have_the_results_of_their_chapters(
+    shown: Gallery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert set(gallery.ELSEWHERE) == set(MODELS) - {gallery.system_of(label) for label in SYSTEMS}
+    monkeypatch.delenv("CTRLIB_RECORDS")
+    found = gallery.results().set_index(["system", "label", "dataset"])
+    for name, (experiment, labels) in gallery.ELSEWHERE.items():
+        for label in labels:
+            runs = experiment_runs(experiment, "ml-100k").query("label == @label and status == 'completed'")
+            row = found.loc[(name, label, "ml-100k")]
+            assert row["test_auc"] == pytest.approx(runs["test_auc"].mean()) and row["seeds"] == len(runs) > 0
+            assert row["chapter"] == EXPERIMENTS[experiment].chapter
+    mean, seeds = found.loc[("T9", "T9.relu", "ml-100k"), ["test_auc", "seeds"]]
+    formats = card_html(shown, gallery.NEURONS)
+    row = formats[formats.index('<tr id="model-T9">') :].split("</tr>")[0]
+    assert re.search(rf">{100 * mean:.2f} ± [\d.]+ \({seeds:.0f}\)<", row.replace("\N{NO-BREAK SPACE}", " "))
+    assert "In the table of all formats above, from <a" in formats
+    for name in ("DeepFM-QNN", "T19-lifted", "QNN-alpha-ensemble"):
+        assert "Not measured.</li>" not in card_html(shown, name)
+
+
+def test_settings_of_runs_that_are_not_the_counted_ones_are_found() -> None:
+    listed = gallery.counted_settings("GDCN")
+    as_recorded = {key: list(value) if isinstance(value, tuple) else value for key, value in listed.items()}
+    assert gallery.changed("GDCN", as_recorded) == {} == gallery.changed("LR", {"embedding_dim": 1})
+    assert gallery.changed("GDCN", as_recorded | {"dropout": 0.0}) == {"dropout": 0.0}
+    assert gallery.changed("ECKD", gallery.counted_settings("ECKD") | {"teachers": [["FM", {}]]}) == {}
+    assert gallery.changed("T9", {"embedding_dim": 16, "post_activation": "relu"}) == {"post_activation": "relu"}
 
 
 def test_each_speed_stands_with_its_settings(bare: Gallery) -> None:
@@ -227,7 +317,7 @@ def test_no_two_measured_speeds_of_a_card_look_alike(shown: Gallery) -> None:
 def test_what_is_not_measured_is_said_to_be_so(bare: Gallery) -> None:
     for name in (card.name for card in bare.cards):
         text = card_html(bare, name)
-        assert "<dt>Speed</dt><dd>Not measured.</dd>" in text and "Not measured in the overall table." in text
+        assert "<dt>Speed</dt><dd>Not measured.</dd>" in text and ">Not measured.</li>" in text
     assert '<td class="number" data-value="">&ndash;</td>' in bare.overview().html
     assert "<a href=" not in re.sub(r'<a [^>]*href="(?:#|\.\./chapters/)', "", card_html(bare, "DeepFM"))  # no address
 

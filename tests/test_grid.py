@@ -20,7 +20,7 @@ import torch
 from ctrlib.data import CTRDataset
 from ctrlib.errors import DataError, DeviceError, RecordError, SettingError
 from ctrlib.lab import Grid, frame, load_records, run_anew, run_grid, runner, verify
-from ctrlib.lab.grid import _generations
+from ctrlib.lab.grid import LINES, SECONDS_APART, _generations, progress_lines
 from ctrlib.lab.records import read_record, write_record
 from ctrlib.lab.run import Run
 from ctrlib.lab.search import results, search_table
@@ -224,6 +224,42 @@ def test_interrupt_keeps_finished_runs_and_the_next_start_goes_on(tmp_path: Path
     assert found.returncode == 0, found.stderr
     assert len(list(records.rglob("seed-*.json"))) == 4
     assert all(path.read_bytes() == content for path, content in kept.items()), "finished runs stayed as they were"
+
+
+def test_progress_is_told_in_plain_lines(
+    on_tiny: CTRDataset, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """With no width of a terminal, no library, no carriage return."""
+    run_grid(grid(), root=tmp_path, jobs=1)
+    said = capfd.readouterr()
+    assert said.out.splitlines() == ["trial: 0 of 4 runs", "trial: 4 of 4 runs, done"] and said.err == ""
+    run_grid(grid(), root=tmp_path, jobs=1)
+    assert capfd.readouterr().out == "", "nothing is left to do"
+    run(Grid("trial").add("ml-100k", CELLS, FAST, [3]), tmp_path)
+    assert capfd.readouterr().out == "", "without progress"
+
+
+def test_progress_tells_the_time_left_and_not_too_often(capsys: pytest.CaptureFixture[str]) -> None:
+    moment = [0.0]
+    done = progress_lines(772, "g", lambda: moment[0])
+    for count in range(1, 773):
+        moment[0] += 15 if count <= 12 else 0.1
+        done(count)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[1] == "g: 8 of 772 runs, about 3.2 h left", "not before a hundredth is finished"
+    assert lines[-1] == "g: 772 of 772 runs, done"
+    assert lines[-2].endswith("less than a minute left") or "about" in lines[-2]
+    assert len(lines) <= LINES + 2
+    done = progress_lines(3, "g", lambda: moment[0])
+    for count in (1, 2, 2, 3):
+        moment[0] += SECONDS_APART
+        done(count)
+    assert capsys.readouterr().out.splitlines() == [
+        "g: 0 of 3 runs",
+        "g: 1 of 3 runs, less than a minute left",
+        "g: 2 of 3 runs, less than a minute left",
+        "g: 3 of 3 runs, done",
+    ]
 
 
 def test_runs_of_other_numerics_are_told(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import struct
 import xml.etree.ElementTree as ElementTree
+from html import unescape
 from pathlib import Path
 
 import pytest
@@ -160,6 +161,53 @@ def test_with_an_address_pages_have_a_card_and_the_sitemap_lists_them(tmp_path: 
     assert f"Sitemap: {ADDRESS}/sitemap.xml" in (html / "robots.txt").read_text()
 
 
+def test_the_front_door_is_a_whole_page_that_leads_on(tmp_path: Path, manifest: Path) -> None:
+    for address in ("", ADDRESS):
+        html = site(tmp_path / f"at{len(address)}", book__index="<article><p>A</p></article>")
+        bare = '<meta http-equiv="Refresh" content="0; url=book/index.html" />'
+        (html / "index.html").write_text(bare)  # as the renderer leaves it
+        for _ in range(2):  # a second time changes nothing
+            assert publish.finish(html, address) == []
+        text = (html / "index.html").read_text()
+        canonical = f"{ADDRESS}/book/index.html" if address else "book/index.html"
+        assert f'<link rel="canonical" href="{canonical}">' in text and text.count("<head>") == 1
+        assert '<meta http-equiv="refresh" content="0; url=book/index.html">' in text
+        assert '<a href="book/index.html">A &amp; B</a>' in text and "<title>A &amp; B</title>" in text
+        assert f'<meta name="description" content="{publish.CARD_TEXT}">' in text
+        assert pages.broken_links(html) == [] and pages.external_loads(text) == []
+        assert text.count('og:image"') == text.count("og:title") == bool(address)
+        if address:
+            assert f'<meta property="og:url" content="{canonical}">' in text
+            listed = (html / "sitemap.xml").read_text()
+            assert listed.count("<loc>") == 1 and canonical in listed
+
+
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        ("<p>Nav of the theme, which is long enough to be taken for a first paragraph.</p>", publish.CARD_TEXT),
+        ("<article><p>Short.</p></article>", publish.CARD_TEXT),
+        ('<article><p>A <span class="math notranslate">x</span> ' + "word " * 20 + "</p></article>", publish.CARD_TEXT),
+        (
+            "<article><p>Rows &amp; <em>columns</em>\n" + "of it " * 10 + "</p></article>",
+            "Rows & columns" + " of it" * 10,
+        ),
+        ("<article><p>" + "many words " * 50 + "</p></article>", "many words " * 18 + "…"),
+    ],
+)
+def test_a_page_is_described_by_its_first_paragraph(body: str, expected: str, tmp_path: Path, manifest: Path) -> None:
+    html = site(tmp_path, a__b=body)
+    assert publish.description_of(PAGE.format(body)) == expected
+    assert publish.finish(html, ADDRESS) == []
+    told = re.search('property="og:description" content="(.*?)"', (html / "a" / "b.html").read_text())
+    assert told and unescape(told[1]) == expected
+
+
+def test_a_title_names_the_book_once() -> None:
+    assert publish.title_of("<title>The book &#8212; The book</title>") == "The book"
+    assert publish.title_of("<title>A &amp; B &#8212; The book</title>") == "A &amp; B &#8212; The book"
+
+
 def test_the_card_has_the_size_that_other_sites_want() -> None:
     content = (ROOT / "book" / "assets" / Path(publish.CARD).name).read_bytes()
     assert content[:8] == b"\x89PNG\r\n\x1a\n" and struct.unpack(">II", content[16:24]) == (1200, 630)
@@ -177,6 +225,8 @@ def test_workflows_pin_their_actions_and_run_what_exists(name: str) -> None:
     targets = re.findall(r"make (\w+)", " ".join(step.get("run", "") for step in steps))
     assert targets and all(f"\n{target}:" in (ROOT / "Makefile").read_text() for target in targets)
     assert workflow["permissions"] == {"contents": "read"}
+    caches = [step["with"] for step in steps if step.get("uses", "").startswith("actions/cache@")]
+    assert caches and all(cache["key"].startswith(cache["restore-keys"]) for cache in caches)
 
 
 def test_only_main_is_deployed() -> None:

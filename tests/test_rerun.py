@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -86,6 +91,70 @@ def test_the_same_seeds_again_are_counted() -> None:
     own = recorded | {path: recorded[path] | {"test": {"auc": 0.8001, "logloss": 0.3}}}
     assert rerun.repeated(own, recorded) == (15, 14)
     assert any("15 of your runs repeat a recorded seed; 14" in line for line in rerun.verdict(own, recorded))
+    assert rerun.verdict(recorded, recorded)[0] == "Your runs give the recorded figures again, seed by seed."
+    one = {path: recorded[path]}
+    assert rerun.verdict(one, recorded)[-1] == "1 of your runs repeats a recorded seed and gives the same figures."
+
+
+@pytest.mark.parametrize(("auc", "logloss"), [(0.5, 0.35), (0.844, 5.0), (0.5, 5.0)])
+def test_broken_runs_never_agree_however_few(auc: float, logloss: float) -> None:
+    """By lot, two of seven scores of two cells can always be the odd ones: an alarm of its own tells."""
+    known = {f"c{cell}": [0.843, 0.844, 0.845, 0.8445, 0.8435] for cell in range(2)}
+    recorded = dict(
+        record(label, s, v, test={"auc": v, "logloss": 0.35 + v / 100})
+        for label in known
+        for s, v in enumerate(known[label])
+    )
+    own = dict(record(label, s, auc, test={"auc": auc, "logloss": logloss}) for label in known for s in (7, 8))
+    words = rerun.verdict(own, recorded)
+    assert words[0] == "Your runs DIFFER from the recorded ones: 2 of 2 cells are far worse than every recorded seed."
+    far = [line for line in words if "FAR OFF: ml-100k c" in line]
+    assert len(far) == 2 * ((auc == 0.5) + (logloss == 5.0))
+    one = rerun.verdict({p: r for p, r in own.items() if r["label"] == "c0"}, recorded)
+    assert "1 of 1 cell is far worse" in one[0] and any("0 of 1 cell lies inside" in line for line in one)
+
+
+def test_one_or_two_cells_cannot_tell() -> None:
+    recorded = dict(record("a", s, auc) for s, auc in enumerate([0.840, 0.841, 0.842]))
+    for shift in (0.0, 0.01):  # inside, and outside by less than an alarm
+        own = dict(record("a", s, 0.8411 + shift) for s in (7, 8))
+        words = rerun.verdict(own, recorded)
+        assert words[0].startswith("Too few cells to tell whether your runs agree")
+        assert f"{0 if shift else 1} of 1 cell lies inside" in words[1]
+
+
+def test_no_alarm_where_the_recorded_runs_are_at_chance_or_gain_is_large() -> None:
+    recorded = dict(record("a", s, auc) for s, auc in enumerate([0.5001, 0.5002, 0.5003]))
+    assert not rerun.compare_cells(dict([record("a", 7, 0.49)]), recorded)["far"].any()
+    stuck = dict(record("a", s, auc) for s, auc in enumerate([0.942, 0.944, 0.943]))
+    assert not rerun.compare_cells(dict([record("a", 7, 0.983)]), stuck)["far"].any()
+
+
+def test_of_recorded_runs_held_against_other_seeds_of_their_cell_none_is_far_off() -> None:
+    scores = rerun._scores(rerun.stored(ROOT / "data" / "records"))
+    far = [
+        (cell, metric, seed)
+        for (cell, metric), values in scores.items()
+        for seed in values
+        if len(values) > 2 and rerun._far_off(metric, values[seed], [v for s, v in values.items() if s != seed])
+    ]
+    assert len(scores) > 1000 and len(far) <= len(scores) / 1000, far
+
+
+def test_failed_runs_are_told_first() -> None:
+    recorded = runs(2, range(5))
+    failed = dict(
+        record(f"c{cell}", s, 0.8, status="failed", error=f"Loss is NaN in c{cell}.\nMore.")
+        for cell in range(5)
+        for s in (7, 8)
+    )
+    words = rerun.verdict(failed, recorded)
+    assert words[0] == "10 of your 10 runs FAILED."
+    assert words[1] == "  failed: ml-100k c0: Loss is NaN in c0. (2 seeds)" and words[4] == "  and 2 more"
+    assert "Nothing to compare: no cell has a completed run of yours" in words[5]
+    words = rerun.verdict(runs(2, range(7, 9)) | dict([record("c9", 7, 0.8, status="failed")]), recorded)
+    assert words[0] == "1 of your 5 runs FAILED." and "no reason is recorded (1 seed)" in words[1]
+    assert any("cells lie inside" in line for line in words)
 
 
 def test_nothing_in_common_is_said() -> None:
@@ -111,7 +180,7 @@ def test_a_claim_whose_verdict_changes_is_named(monkeypatch: pytest.MonkeyPatch)
     assert not refused
     assert table["changed"].tolist() == [True] and table["seeds"].tolist() == [5]
     told = rerun.told_claims("activation", side(0.02), side(-0.02))
-    assert "0 of 1 verdicts are the same" in told[0] and "mlp-collapses on ml-100k:" in told[1] and "->" in told[1]
+    assert "0 of 1 verdict is the same" in told[0] and "mlp-collapses on ml-100k:" in told[1] and "->" in told[1]
     assert len(rerun.told_claims("activation", side(0.02), side(0.021))) == 1
 
 
@@ -225,7 +294,9 @@ def test_runs_that_stick_on_a_plateau_raise_no_alarm() -> None:
         scores = 0.8 + 0.001 * rng.standard_normal((30, 5)) - 0.05 * (rng.random((30, 5)) < 0.2)
         both = {seed: dict(record(f"c{c}", seed, scores[c, seed]) for c in range(30)) for seed in range(5)}
         recorded, own = both[0] | both[1] | both[2], both[3] | both[4]
-        alarms += "DIFFER" in rerun.verdict(own, recorded)[0]
+        words = rerun.verdict(own, recorded)
+        alarms += "DIFFER" in words[0]
+        assert not any("FAR OFF" in line for line in words)
     assert alarms <= 3  # one in twenty is meant
 
 
@@ -288,15 +359,17 @@ def test_joining_makes_what_is_missing_and_own_records_make_all(
     chapter(tmp_path, "[1, 2, 3]")
     assert main(["run", "1"]) == 0
     out = capsys.readouterr().out
-    assert "Runs made: 3, failed: 0, recorded before and not run again: 0," in out and "Records: records" in out
+    assert "Runs made: 3, failed: 0, made before and not run again: 0\n" in out and "Records: records" in out
     assert "Nothing to compare" in out
+    assert "Executed notebook: build/executed/paper/01_activation.ipynb" in out
+    assert "activation: 0 of 3 runs\n" in out and "activation: 3 of 3 runs, done\n" in out, "the grid's progress"
 
     chapter(tmp_path, "[1, 2, 3, 4]")
     assert main(["run", "01_activation"]) == 0
     out = capsys.readouterr().out
     assert (
-        "Runs made: 1, failed: 0, recorded before and not run again: 3," in out
-        and " of 1 cell lie inside the interval for as many" in out
+        "Runs made: 1, failed: 0, made before and not run again: 3\n" in out
+        and " of 1 cell lies inside the interval for as many" in out
     )
     assert main(["run", "activation"]) == 0
     assert "No run was missing" in capsys.readouterr().out
@@ -309,9 +382,9 @@ def test_joining_makes_what_is_missing_and_own_records_make_all(
     own = tmp_path / "mine"
     assert main(["run", "1", "--records", str(own)]) == 0
     out = capsys.readouterr().out
-    assert "Runs made: 4, failed: 0, recorded before and not run again: 1," in out
+    assert "Runs made: 4, failed: 0, made before and not run again: 0\nRecorded searches taken over: 1\n" in out
     assert "4 of your runs repeat a recorded seed; 4 of them give the same" in out
-    assert "Your runs agree" in out
+    assert "Your runs give the recorded figures again, seed by seed." in out
     assert {file: file.read_bytes() for file in stored.rglob("*.json")} == before, "the recorded runs are left alone"
     assert (own / path).exists() and len(list(own.glob("*/*/T9.none*/seed-*.json"))) == 4
     assert (own / "executed" / "paper" / "01_activation.ipynb").exists()
@@ -344,7 +417,52 @@ def test_a_chapter_that_fails_still_tells_what_was_run(
     chapter(tmp_path, "[1]", broken="1 / 0")
     with pytest.raises(CtrlibError, match="ZeroDivisionError"):
         command.rerun("1", "paper", "cpu")
-    assert "Runs made: 1," in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "Runs made: 1," in out
+    assert "Not executed to its end; so far: build/executed/paper/01_activation.part.ipynb" in out
+
+
+def test_a_profile_without_records_tells_what_it_trained_and_where_the_notebook_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("CTRLIB_ROOT", str(tmp_path))
+    page = '\nfrom ctrlib.views.footer import footer\nfooter("activation", made=[MADE] * 7)\n'
+    made = record("T9", 1, 0.8)[1] | {"environment": {"device_name": "P", "threads": 1}, "date": "2026-01-01"}
+    chapter(tmp_path, "[]", broken=page.replace("MADE", repr(made)))
+    assert main(["run", "1", "--profile", "smoke"]) == 0
+    out = capsys.readouterr().out
+    assert "Networks trained in this page: 7\n" in out and "Runs made" not in out
+    assert "The profile smoke writes no run records; the profile paper does." in out
+    assert "Executed notebook: build/executed/smoke/01_activation.ipynb" in out
+
+
+SLOW = """
+import time
+from pathlib import Path
+Path("running").touch()
+time.sleep(600)
+"""
+
+
+def test_the_last_words_of_an_interrupted_run_say_that_it_goes_on_and_nothing_is_lost(tmp_path: Path) -> None:
+    """In a process of its own, as from a terminal; the page that was executed before stays."""
+    chapter(tmp_path, "[]", broken=SLOW)
+    done = tmp_path / "build" / "executed" / "smoke" / "01_activation.ipynb"
+    done.parent.mkdir(parents=True)
+    done.write_text("before")
+    words = [sys.executable, "-m", "ctrlib.cli", "run", "1", "--profile", "smoke"]
+    environment = os.environ | {"CTRLIB_ROOT": str(tmp_path), "PYTHONPATH": str(ROOT)}
+    process = subprocess.Popen(words, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    end = time.monotonic() + 120
+    while not (tmp_path / "running").exists():
+        assert process.poll() is None and time.monotonic() < end
+        time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    out, _ = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert out.splitlines()[-1] == "ctrlib: interrupted. What is recorded or saved stays; the next start goes on."
+    assert "Traceback" not in out and "Task exception" not in out
+    assert done.read_text() == "before"
 
 
 def test_frames_of_no_runs_are_empty() -> None:

@@ -93,9 +93,32 @@ def test_the_address_is_set_in_one_place(settings: Path, monkeypatch: pytest.Mon
     settings.write_text(yaml.safe_dump(told))
     assert builder.repository() == {"address": ADDRESS, "branch": "main"}
     config = builder.configuration()
-    assert config["repository"]["url"] == ADDRESS and {"binderhub_url", "colab_url"} <= set(config["launch_buttons"])
+    assert config["repository"]["url"] == ADDRESS and "binderhub_url" in config["launch_buttons"]
     monkeypatch.setenv("CTRLIB_REPOSITORY", ADDRESS + "-fork")
     assert builder.repository()["address"] == builder.configuration()["repository"]["url"] == ADDRESS + "-fork"
+
+
+def test_colabs_button_stands_only_where_the_notebooks_open_there(
+    settings: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("CTRLIB_REPOSITORY", ADDRESS)
+    folder = settings.parent / "chapters"
+    folder.mkdir()
+    for name in ("a.py", "b.py"):
+        shutil.copy(CHAPTER, folder / name)
+    sets = {
+        "": ["", ""],
+        "one": [ADDRESS, ""],
+        "other": [ADDRESS + "-fork"] * 2,
+        "all": [ADDRESS, ADDRESS.replace("someone", "Someone")],
+    }
+    for case, addresses in sets.items():
+        for name, address in zip("ab", addresses, strict=True):
+            (folder / f"{name}.ipynb").write_text(pages.paired(folder / f"{name}.py", address))
+        buttons = builder.configuration()["launch_buttons"]
+        told = capsys.readouterr().out
+        assert "binderhub_url" in buttons and ("colab_url" in buttons) == (case == "all"), case
+        assert ("run `ctrlib book --pair` and commit" in told) == (case != "all") and told.count("\n") <= 1
 
 
 # ---- what the cell does on Colab -------------------------------------------------------------------------
@@ -289,27 +312,46 @@ def test_colabs_cell_installs_ctrlib_and_runs_the_notebook(
 # ---- the chapter -----------------------------------------------------------------------------------------
 
 
+def run_chapter(folder: Path, file: Path, label: str, end: str) -> str:
+    """Run the chapter on a table in smoke, then the line `end`; return what it printed."""
+    line = 'FILE, LABEL, FIELDS = example, "click", None'
+    code = "\n\n".join(c.source for c in jupytext.read(CHAPTER).cells if c.cell_type == "code")
+    assert code.count(line) == 1 and code.count('profile = "quick"') == 1
+    code = code.replace(line, f"FILE, LABEL, FIELDS = {str(file)!r}, {label!r}, None")
+    code = code.replace('profile = "quick"', 'profile = "smoke"')
+    # The cell that writes the example can be skipped.
+    cell = 'read_raw("ml-100k")["all"].to_csv(example, index=False)'
+    assert code.count(cell) == 1
+    script = folder / "chapter.py"
+    script.write_text(code.replace(cell, "") + f"\n{end}\n")
+    environment = os.environ | {"PLOTLY_RENDERER": "json", "PYTHONPATH": str(ROOT), "TMPDIR": str(folder)}
+    command = [sys.executable, "-W", "ignore", str(script)]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=folder, env=environment)
+    assert done.returncode == 0, done.stderr[-2000:]
+    return done.stdout
+
+
 def test_the_chapter_reads_a_table_of_ones_own_when_one_line_is_changed(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     rows = 400
     shop, hour = rng.choice(["north", "south"], rows), rng.integers(0, 24, rows)
     own = pd.DataFrame({"shop": shop, "hour": hour, "price": rng.lognormal(size=rows).round(2)})
     own["bought"] = np.where(rng.random(rows) < np.where(own["shop"] == "north", 0.7, 0.2), "yes", "no")
-    own.to_csv(tmp_path / "shop.csv", index=False)
-    line = 'FILE, LABEL, FIELDS = example, "click", None'
-    code = "\n\n".join(c.source for c in jupytext.read(CHAPTER).cells if c.cell_type == "code")
-    assert code.count(line) == 1 and code.count('profile = "quick"') == 1
-    code = code.replace(line, f'FILE, LABEL, FIELDS = {str(tmp_path / "shop.csv")!r}, "bought", None')
-    code = code.replace('profile = "quick"', 'profile = "smoke"')
-    # The example need not be at hand for a table of one's own.
-    code = code.replace('read_raw("ml-100k")', '{"all": pd.DataFrame()}')
-    script = tmp_path / "chapter.py"
-    script.write_text(code + "\nprint([field.kind for field in again.encoder_.fields], search.best_params_)\n")
-    environment = os.environ | {"PLOTLY_RENDERER": "json", "PYTHONPATH": str(ROOT), "TMPDIR": str(tmp_path)}
-    command = [sys.executable, "-W", "ignore", str(script)]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=environment)
-    assert done.returncode == 0, done.stderr[-2000:]
-    assert "['categorical', 'categorical', 'numeric'] {'ctrclassifier__embedding_regularizer'" in done.stdout
+    # Named as the example is; it keeps its own fields all the same.
+    own.to_csv(tmp_path / "films.csv", index=False, sep=";")
+    end = "print([field.kind for field in again.encoder_.fields], search.best_params_)"
+    printed = run_chapter(tmp_path, tmp_path / "films.csv", "bought", end)
+    assert "['categorical', 'categorical', 'numeric'] {'ctrclassifier__embedding_regularizer'" in printed
+    assert "A sample of" not in printed
+
+
+def test_the_chapter_tells_of_its_sample_and_takes_a_single_field(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    own = pd.DataFrame({"shop": rng.choice(["north", "south", "east"], 2000), "bought": rng.integers(0, 2, 2000)})
+    own.to_csv(tmp_path / "shop.tsv", index=False, sep="\t")
+    printed = run_chapter(tmp_path, tmp_path / "shop.tsv", "bought", "print(points)")
+    assert "A sample of 1,500 of 2,000 rows, as in the profile smoke" in printed
+    assert "there is no pair to show" in printed and "strongest interaction" not in printed
 
 
 # ---- calibration -----------------------------------------------------------------------------------------

@@ -46,19 +46,20 @@ from ctrlib.book.pages import (
     with_text_of,
     without_machine,
 )
-from ctrlib.book.publish import finish, site_address
+from ctrlib.book.publish import finish, launch_buttons, site_address
 from ctrlib.errors import CtrlibError, unknown
 from ctrlib.lab.export import write_csv
 from ctrlib.lab.records import READS
 from ctrlib.paths import JOBS, MADE, root
 from ctrlib.repository import chapters, repository, settings, sources, texts
-from ctrlib.views.footer import IN_THE_BOOK
+from ctrlib.views.footer import IN_THE_BOOK, RECORDS
 
 PROFILES = ("smoke", "quick", "paper")
 LANDING = "index"  # tells what other pages have found
 MATHJAX = "sphinx-mathjax-offline"  # a package used as a store of one file
 NEVER = "never executed"
 LEAVINGS = "made"  # folder of what pages leave for later ones
+PART = ".part.ipynb"  # ending of a notebook that is being executed, or was cut off
 INPUTS = ".inputs.json"  # ending of the file that tells what an executed page depends on
 # Jupyter Book with all pages written anew, for which its command line has no option.
 PROGRAM = """
@@ -197,6 +198,8 @@ def _take_one_core() -> None:
 def execute(name: str, parameters: dict[str, Any], out: Path | None = None) -> Path:
     """Execute one page with `parameters` (its `profile` among them); return the executed notebook.
 
+    One that was executed before stays until this one is whole.
+
     Raises `SettingError` for an unknown page, `CtrlibError` when a cell fails, naming page and cell.
     """
     require_tools()
@@ -207,12 +210,11 @@ def execute(name: str, parameters: dict[str, Any], out: Path | None = None) -> P
     if name not in (pages := sources()):
         raise unknown("page", name, pages)
     profile = str(parameters["profile"])
-    folder = (out or root() / "build") / "executed" / profile
+    done = executed_page(name, profile, out)
+    folder, unrun, part = done.parent, done.with_suffix(".in.ipynb"), done.with_suffix(PART)
     folder.mkdir(parents=True, exist_ok=True)
-    unrun, part, done = (folder / f"{name}{end}.ipynb" for end in (".in", ".part", ""))
     source, kept, reads = _notebook(pages[name]), folder / f"{name}{INPUTS}", folder / f"{name}.reads"
-    for path in (done, kept, reads):
-        path.unlink(missing_ok=True)
+    reads.unlink(missing_ok=True)
     jupytext.write(source, unrun)
     start, before = time.perf_counter(), inputs(source, parameters, shared_inputs(folder / LEAVINGS))
     try:
@@ -222,21 +224,30 @@ def execute(name: str, parameters: dict[str, Any], out: Path | None = None) -> P
         raise CtrlibError(_failure(name, error)) from None
     except DeadKernelError:
         raise CtrlibError(f"Page {name} failed: its kernel died (out of memory?). See {part}.") from None
+    except KeyboardInterrupt:
+        # The cell that was cut off ends with an error that nobody asks for; asyncio would print it at the very end.
+        logging.getLogger("asyncio").setLevel(logging.CRITICAL)
+        raise
     # A full grid leaves records that the page then reads; otherwise what came in meanwhile was not seen.
     found = inputs(source, parameters, shared_inputs(folder / LEAVINGS)) if profile == "paper" else before
+    kept.unlink(missing_ok=True)  # cut off here, the page counts as never executed
+    part.replace(done)  # a page cut off midway never looks finished
     keep(kept, found, reads.read_text(encoding="utf-8").splitlines() if reads.exists() else ())
     reads.unlink(missing_ok=True)
-    part.replace(done)  # a page cut off midway never looks finished
     print(f"executed {name} ({profile}) in {time.perf_counter() - start:.1f} s", flush=True)
     return done
 
 
+def executed_page(name: str, profile: str, out: Path | None = None) -> Path:
+    """Return where a page's executed notebook lies; one that was cut off ends in `PART` instead."""
+    return (out or root() / "build") / "executed" / profile / f"{name}.ipynb"
+
+
 def _papermill_options(profile: str) -> dict[str, Any]:
-    """Return how papermill runs. A full grid takes hours, so its progress goes to the terminal."""
-    full = profile == "paper"
-    if full:
-        logging.basicConfig(level=logging.INFO, format="%(message)s")
-    return {"kernel_name": "python3", "cwd": root(), "progress_bar": False, "log_output": full}
+    """Return how papermill runs. A full grid takes hours, so what its page prints goes to the terminal at once."""
+    options = {"kernel_name": "python3", "cwd": root(), "progress_bar": False}
+    options["extra_arguments"] = [f"--IPKernelApp.log_level={logging.CRITICAL}"]  # its errors come with the cells
+    return options | ({"stdout_file": sys.stdout, "stderr_file": sys.stderr} if profile == "paper" else {})
 
 
 def _failure(name: str, error: Any) -> str:
@@ -291,7 +302,7 @@ def stage(profile: str, out: Path) -> None:
         site = Path(folder)
         assets, staged = site / "book" / "assets", {}
         shutil.copytree(root() / "book", site / "book", ignore=_ignored(pages))
-        _add_downloads(assets)
+        _add_downloads(assets, out / "executed" / profile / LEAVINGS)
         for name, source in pages.items():
             target = site / source.relative_to(root()).with_suffix(".ipynb")
             notebook = _page(name, _notebook(source), profile, out, shared)
@@ -367,9 +378,14 @@ def _add_scripts(assets: Path, figures: list[Any]) -> None:
     shutil.copy(Path(folders[0]) / "static" / "mathjax" / "tex-svg-full.js", assets / "mathjax")
 
 
-def _add_downloads(assets: Path) -> None:
-    """Put the run records as tables and the chapters' sources where the pages' footers link to."""
+def _add_downloads(assets: Path, left: Path) -> None:
+    """Put the run records as tables and the chapters' sources where the pages' footers link to.
+
+    Where a chapter's footer has left the table of the runs that it counts (below `left`), that is taken.
+    """
     write_csv(assets / "records")
+    for path in (left / RECORDS).glob("*.csv"):
+        shutil.copy(path, assets / "records")
     (assets / "sources").mkdir(exist_ok=True)
     for chapter in chapters():
         shutil.copy(chapter, assets / "sources")
@@ -382,6 +398,7 @@ def configuration() -> dict[str, Any]:
         config["html"] = {"baseurl": f"{site}/"} | config.get("html", {})
     if where:
         config["repository"] = config.get("repository", {}) | {"url": where["address"], "branch": where["branch"]}
+        config["launch_buttons"] = launch_buttons(config.get("launch_buttons", {}), where)
         return config
     config.pop("launch_buttons", None)
     html = config.get("html", {})

@@ -55,9 +55,13 @@ LINKS_THAT_LOAD = {
 OUTSIDE = re.compile(r"(?:^|[\s,])(?:https?:)?//", re.IGNORECASE)
 OUTSIDE_STYLE = re.compile(r"(?:url\(|@import)\s*[\"']?\s*(?:https?:)?//[^\s\"')]+", re.IGNORECASE)
 
-# Two inline copies of one `const` give a script error on each page. They name a content delivery network for
-# live code, which this book does not offer.
-LIVE_CODE = re.compile(r"<script>const THEBE_JS_URL.*?</script>|<script[^>]*sphinx-thebe\.js[^>]*></script>", re.DOTALL)
+# What the renderer adds for live code, which this book does not offer: two inline copies of one `const`, a script error
+# on each page, that name a content delivery network, and settings that name a repository of others.
+LIVE_CODE = re.compile(
+    r"<script>const THEBE_JS_URL.*?</script>|<script[^>]*sphinx-thebe\.js[^>]*></script>"
+    r"|<script type=\"text/x-thebe-config\">.*?</script>|<script>kernelName = '[^']*'</script>",
+    re.DOTALL,
+)
 
 
 def paired(source: Path, address: str = "", branch: str = "main") -> str:

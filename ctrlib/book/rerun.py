@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from ctrlib.book.builder import execute
+from ctrlib.book.builder import PART, execute, executed_page
 from ctrlib.data import DATASETS
 from ctrlib.errors import SettingError, unknown
 from ctrlib.lab.experiments import EXPERIMENTS, experiment_named
@@ -18,6 +18,7 @@ from ctrlib.lab.rerun import Records, stored, told_claims, verdict
 from ctrlib.lab.search import SEARCH
 from ctrlib.paths import records_dir, root
 from ctrlib.repository import sources
+from ctrlib.views.footer import networks_counted
 
 OWN = Path("build") / "rerun"  # below the root, unless a person names another folder
 
@@ -46,13 +47,17 @@ def rerun(name: str, profile: str, device: str, own: Path | None = None, dataset
         copy_searches(records_dir(), own)
     before = _of_chapter(experiment, stored(folder)) if own is not None else recorded
     parameters = {"profile": profile, "device": device} | ({"dataset": dataset} if dataset else {})
-    start = time.monotonic()
+    writes = profile == "paper" and (about.recorded or bool(about.shares))
+    print(f"Executing {about.chapter} with the profile {profile}.", flush=True)
+    start, page = time.monotonic(), None
     try:
         with _records_in(folder):
-            execute(about.chapter, parameters, own)
+            page = execute(about.chapter, parameters, own)
     finally:
         after = _of_chapter(experiment, stored(folder))
-        print("\n".join(_summary(before, after, time.monotonic() - start, folder)), flush=True)
+        lines = _summary(before, after, recorded, folder) if writes else _without_records(profile, page)
+        lines += [f"Minutes: {(time.monotonic() - start) / 60:.1f}", _told_page(page, about.chapter, profile, own)]
+        print("\n".join(lines), flush=True)
     judged = after if own is not None else {path: after[path] for path in after.keys() - before.keys()}
     if profile == "paper":
         print("\n".join(_verdict(experiment, judged, recorded, own is not None)), flush=True)
@@ -102,16 +107,38 @@ def _records_in(folder: Path) -> Iterator[None]:
             os.environ["CTRLIB_RECORDS"] = before
 
 
-def _summary(before: Records, after: Records, seconds: float, folder: Path) -> list[str]:
+def _summary(before: Records, after: Records, recorded: Records, folder: Path) -> list[str]:
+    """Return in words what a full grid has left in `folder`; `recorded`: the runs that are stored in the repository."""
     made = [record for path, record in after.items() if path not in before]
     failed = sum(record["status"] == "failed" for record in made)
-    shown = folder.resolve()
-    place = shown.relative_to(root().resolve()) if shown.is_relative_to(root().resolve()) else shown
-    return [
-        f"Runs made: {len(made)}, failed: {failed}, recorded before and not run again: {len(before)}, "
-        f"minutes: {seconds / 60:.1f}",
-        f"Records: {place}",
-    ]
+    copied = 0
+    if before is not recorded:  # a folder of a person's own
+        copied = sum(path in recorded and record["label"].startswith(SEARCH) for path, record in before.items())
+    lines = [f"Runs made: {len(made)}, failed: {failed}, made before and not run again: {len(before) - copied}"]
+    lines += [f"Recorded searches taken over: {copied}"] if copied else []
+    return [*lines, f"Records: {_shown(folder)}"]
+
+
+def _without_records(profile: str, page: Path | None) -> list[str]:
+    """Return in words what became of the networks of a page that writes no records."""
+    trained = networks_counted(page) if page else 0
+    lines = [f"Networks trained in this page: {trained}"] if trained else []
+    if profile == "paper":
+        return [*lines, "This chapter writes no run records."]
+    return [*lines, f"The profile {profile} writes no run records; the profile paper does."]
+
+
+def _told_page(page: Path | None, chapter: str, profile: str, own: Path | None) -> str:
+    if page:
+        return f"Executed notebook: {_shown(page)}"
+    part = executed_page(chapter, profile, own).with_suffix(PART)
+    return f"Not executed to its end; so far: {_shown(part)}" if part.exists() else "No notebook was executed."
+
+
+def _shown(path: Path) -> Path:
+    """Return a path from the root of the repository, or as a whole where it lies elsewhere."""
+    whole, top = path.resolve(), root().resolve()
+    return whole.relative_to(top) if whole.is_relative_to(top) else whole
 
 
 def _verdict(experiment: str, own: Records, recorded: Records, anew: bool) -> list[str]:

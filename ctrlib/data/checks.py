@@ -52,7 +52,7 @@ def _separated(columns: Sequence[str]) -> str:
     found = {";": "semicolons", "\t": "tabs", "|": "bars"}
     if len(columns) != 1 or not (sign := next((sign for sign in found if sign in columns[0]), "")):
         return ""
-    return f" The cells look separated by {found[sign]}: save them with commas, or with tabs under the ending .tsv."
+    return f" The cells look separated by {found[sign]}: read the file with pandas.read_csv(..., sep={sign!r})."
 
 
 def read_labels(cells: pd.Series, where: str) -> NDArray[np.float32]:
@@ -85,14 +85,17 @@ def wrong_numbers(values: NDArray[np.float64]) -> NDArray[np.intp]:
 
 def label_error(name: str, place: str, where: str) -> DataError:
     """Return the error for a label that is neither 0 nor 1; `place` is what `place_of` says."""
-    return DataError(f"{where}: label '{name}' must be 0 or 1, but {place}. Map the labels to 0 and 1 first.")
+    return DataError(
+        f"{where}: label '{name}' must be 0 or 1, but {place}. Map the labels to 0 and 1 first, for example by "
+        f"table['{name}'] = (table['{name}'] == 'yes').astype(int). CTRClassifier takes any two values as they are."
+    )
 
 
 def number_error(name: str, place: str, where: str) -> DataError:
     """Return the error for a cell of a numeric field that is missing or no number."""
     return DataError(
         f"{where}: numeric field '{name}' must hold finite numbers, but "
-        f"{place}. Fill these cells, drop the rows, or declare the field as "
+        f"{place}. Fill these cells (with a point before decimals), drop the rows, or declare the field as "
         "categorical, where a missing cell is out-of-vocabulary."
     )
 
@@ -102,10 +105,15 @@ def to_numbers(cells: pd.Series) -> NDArray[np.float64]:
 
     A date is none: it would become nanoseconds or microseconds, as the column happens to be stored.
     """
-    if cells.dtype.kind in "mM" or isinstance(cells.dtype, pd.PeriodDtype):
+    if holds_times(cells):
         return np.full(len(cells), np.nan)
     numbers: NDArray[np.float64] = pd.to_numeric(cells, errors="coerce").to_numpy(dtype=np.float64, na_value=np.nan)
     return numbers
+
+
+def holds_times(cells: pd.Series) -> bool:
+    """Tell whether a column holds dates, periods or durations."""
+    return cells.dtype.kind in "mM" or isinstance(cells.dtype, pd.PeriodDtype)
 
 
 def _place(cells: pd.Series, wrong: NDArray[np.intp]) -> str:

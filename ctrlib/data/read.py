@@ -12,10 +12,11 @@ import pandas as pd
 from ctrlib.errors import DataError
 
 OTHERS = (".xlsx", ".xls", ".ods", ".json", ".jsonl", ".feather", ".arrow", ".orc", ".db", ".sqlite")
+OTHER_SEPARATORS = (";", "\t", "|")  # of tables that are called CSV; many spreadsheets write semicolons
 
 
 def read_table(path: Path) -> pd.DataFrame:
-    """Read a table: `.parquet` and `.pq` as Parquet, `.tsv` separated by tabs, others separated by commas.
+    """Read a table: `.parquet` and `.pq` as Parquet, all others as text whose cells `separator` tells apart.
 
     Only an empty cell of a CSV file is missing: the text "NA" is a token like any other.
     Raises DataError when the file is absent, empty or cannot be read.
@@ -30,7 +31,20 @@ def read_table(path: Path) -> pd.DataFrame:
         )
     if suffixes & {".parquet", ".pq"}:
         return _read_parquet(path)
-    return read_text(path, "\t" if ".tsv" in suffixes else ",")
+    return read_text(path, separator(path))
+
+
+def separator(path: Path) -> str:
+    """Return what stands between the cells of a text table: tabs under the ending `.tsv`, else commas.
+
+    Where the first line has no comma, it is the semicolon, tab or bar that stands in it most often.
+    Raises DataError when the file is absent, empty or cannot be read.
+    """
+    if ".tsv" in [suffix.lower() for suffix in path.suffixes]:
+        return "\t"
+    first = parse(path, str(path), sep=",", encoding="utf-8-sig", header=None, nrows=1).iloc[0]
+    others = {sign: str(first.iloc[0]).count(sign) for sign in OTHER_SEPARATORS} if len(first) == 1 else {}
+    return max(others, key=others.__getitem__) if any(others.values()) else ","
 
 
 def read_text(path: Path, separator: str) -> pd.DataFrame:

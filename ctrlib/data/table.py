@@ -40,7 +40,8 @@ def load_table(
     rows    keep a random subset of so many training rows, and valid and test in proportion.
     name    goes into records; default: the name of the training file without its ending.
 
-    A CSV is read as text: only an empty cell is missing. The named index of a Parquet file is a column like the others.
+    A CSV is read as text: only an empty cell is missing. Where its first line has no comma, semicolons, tabs or bars
+    may stand between the cells. The named index of a Parquet file is a column like the others.
 
     Raises DataError for a file, column or cell that cannot be used, SettingError for a wrong setting.
     """

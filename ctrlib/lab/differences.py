@@ -28,11 +28,15 @@ TOUCHES = ("function", "weights", "cost", "training", "comparison", "data", "wor
 
 @dataclass(frozen=True)
 class Measured:
-    """Two cells of an experiment; the effect is the first less the second, paired by seed."""
+    """Two cells of an experiment; the effect is the first less the second, paired by seed.
+
+    primary: whether these are the settings that the paper or the released code uses.
+    """
 
     experiment: str
     name: str
     cells: Pair
+    primary: bool = False
 
 
 @dataclass(frozen=True)
@@ -55,6 +59,7 @@ class Difference:
     chapter: str = ""
     heading: str = ""
     measured: tuple[Measured, ...] = ()
+    covers: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for key, choices in {"paper": PAPERS, "kind": KINDS, "touches": TOUCHES}.items():
@@ -67,6 +72,18 @@ class Difference:
         for pair in self.measured:
             if pair.experiment not in EXPERIMENTS:
                 raise unknown(f"experiment of difference '{self.id}':", pair.experiment, EXPERIMENTS)
+        marked = sum(pair.primary for pair in self.measured)
+        if len(self.measured) > 1 and marked != 1:
+            raise SettingError(
+                f"Difference '{self.id}' measures {len(self.measured)} pairs, {marked} of them primary. Write "
+                "primary = true beside the one at the settings that the paper or the released code uses."
+            )
+
+    @property
+    def primary(self) -> Measured | None:
+        """The pair that stands for the difference; None where nothing is measured."""
+        marked = [pair for pair in self.measured if pair.primary] or self.measured
+        return marked[0] if marked else None
 
     @property
     def sides(self) -> tuple[str, str]:
@@ -99,15 +116,15 @@ def _difference(entry: dict[str, Any]) -> Difference:
         raise unknown(f"key in difference '{name}':", strange[0], known)
     try:
         pairs = tuple(_measured(**pair) for pair in entry.get("measured", ()))
-        return Difference(**(entry | {"measured": pairs}))
+        return Difference(**(entry | {"measured": pairs, "covers": tuple(entry.get("covers", ()))}))
     except TypeError as error:
         raise SettingError(f"Difference '{name}' is incomplete, or has a key too many: {error}.") from error
 
 
-def _measured(experiment: str, name: str, cells: Sequence[str]) -> Measured:
+def _measured(experiment: str, name: str, cells: Sequence[str], primary: bool = False) -> Measured:
     if len(cells) != 2:
         raise SettingError(f"'{name}' compares two cells, not {len(cells)}: {', '.join(cells)}.")
-    return Measured(experiment, name, (cells[0], cells[1]))
+    return Measured(experiment, name, (cells[0], cells[1]), primary)
 
 
 def effects(differences: Iterable[Difference], metric: str = "test_auc") -> tuple[pd.DataFrame, list[Record]]:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import tempfile
+import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from ctrlib.train import NUMERICS, Protocol
 from ctrlib.train.fit import checked_device
 
 Cell = tuple[str, Mapping[str, Any]]
+LINES, SECONDS_APART = 100, 10.0  # progress: a line for each hundredth of a grid, and none sooner than this
 
 
 @dataclass
@@ -148,15 +149,14 @@ def _generations(todo: list[Run], weights: Path | None) -> list[list[Run]]:
 def _make(
     todo: list[Run], folders: Folders, device: str, jobs: int | None, threads: int, backend: str, title: str
 ) -> None:
-    """Make the runs and those that they start from; with a title, show a progress bar."""
+    """Make the runs and those that they start from; with a title, tell the progress."""
     if jobs is None:
         jobs = 1 if device.startswith("cuda") else max(1, jobs_at_once() // threads)
     groups = _generations(todo, folders.weights)
-    finished = 0
-    with _bar(sum(map(len, groups)), title) as done:
-        for runs in groups:
-            _execute(runs, folders, device, jobs, threads, backend, partial(_forward, done, finished))
-            finished += len(runs)
+    finished, done = 0, progress_lines(sum(map(len, groups)), title)
+    for runs in groups:
+        _execute(runs, folders, device, jobs, threads, backend, partial(_forward, done, finished))
+        finished += len(runs)
 
 
 def _forward(done: Callable[[int], None], before: int, count: int) -> None:
@@ -299,17 +299,34 @@ def _check_record(run: Run, record: Record, path: Path) -> None:
             raise SettingError(f"{path} was recorded with another {name}: {record[name]}, wanted {value}.")
 
 
-@contextmanager
-def _bar(total: int, title: str) -> Iterator[Callable[[int], None]]:
-    """Yield a function that sets a progress bar; without tqdm or a title it does nothing."""
-    if not title or not total or find_spec("tqdm") is None:
-        yield lambda count: None
-        return
-    from tqdm.auto import tqdm
+def progress_lines(total: int, title: str, now: Callable[[], float] = time.monotonic) -> Callable[[int], None]:
+    """Return a function that is told how many of `total` runs are finished, and prints it with the time left.
 
-    with tqdm(total=total, desc=title, unit="run") as bar:
+    Plain lines: they look the same on a terminal, in a notebook and in the output of one that papermill executes. There
+    is one at the start, at the end, and at most `LINES` between; with no title, or nothing to do, there is none. now:
+    the clock (s).
+    """
+    if not title or not total:
+        return lambda count: None
+    start = now()
+    told, at = 0, start
+    print(f"{title}: 0 of {total} runs", flush=True)
 
-        def done(count: int) -> None:
-            bar.update(count - bar.n)
+    def done(count: int) -> None:
+        nonlocal told, at
+        moment = now()
+        soon = moment - at < SECONDS_APART or (count - told) * LINES < total
+        if count <= told or (soon and count < total):
+            return
+        told, at = count, moment
+        left = (moment - start) / count * (total - count)
+        print(f"{title}: {count} of {total} runs, {_told_time(left) if left else 'done'}", flush=True)
 
-        yield done
+    return done
+
+
+def _told_time(seconds: float) -> str:
+    if seconds < 60:
+        return "less than a minute left"
+    minutes = seconds / 60
+    return f"about {minutes:.0f} min left" if minutes < 90 else f"about {minutes / 60:.1f} h left"

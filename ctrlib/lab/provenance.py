@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
 import pandas as pd
@@ -129,13 +130,17 @@ def told(records: Sequence[Record], computed: Sequence[Record] = ()) -> tuple[bo
         parts = [f"{counts[state]} made with {state}" for state in STATES[2:] if counts[state]]
         return False, f"{stale} of {len(found)} recorded runs are stale: {', '.join(parts)}."
     text = f"All {len(found)} recorded runs were made with the present numerics."
-    absent = sorted({r["dataset"] for r, state in zip(records, found, strict=True) if state == "not compared"})
-    if not absent:
+    lacking = Counter(r["dataset"] for r, state in zip(records, found, strict=True) if state == "not compared")
+    if not lacking:
         return True, f"{text} Their data are those that the package encodes now."
-    return (
-        True,
-        f"{text} Their data are the present ones where that can be told; not at hand here: {', '.join(absent)}.",
-    )
+    compared = {r["dataset"] for r, state in zip(records, found, strict=True) if state != "not compared"}
+    known = compared | {record["dataset"] for record in computed}
+    absent = sorted(lacking.keys() - known)
+    other = [f"{data} ({count} run{'s' * (count > 1)})" for data, count in sorted(lacking.items()) if data in known]
+    parts = [f"not at hand here: {', '.join(absent)}"] if absent else []
+    if other:
+        parts.append(f"not encoded here: another split, subset or threshold for rare values of {', '.join(other)}")
+    return True, f"{text} Their data are the present ones where that can be told; {'; '.join(parts)}."
 
 
 def learning_curves(records: list[Record]) -> pd.DataFrame:

@@ -6,10 +6,15 @@ which the mean of as many further seeds as the person made lies with probability
 narrow or too wide. So the number of cells inside is judged by what the same scores would give if a lot decided which of
 a cell's seeds are the person's: that holds for scores of any distribution. Where the person took recorded seeds again,
 the sides share part of their noise, and more cells lie inside.
+
+With one or two cells no count is beyond chance, and the verdict says that it cannot tell. A cell that is far off, whose
+mean is useless beside every recorded run of it, is told in any case (`_far_off`).
 """
 
 from __future__ import annotations
 
+import math
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -28,6 +33,9 @@ from ctrlib.lab.stats import ALPHA, BOOTSTRAP_SEED, DRAWS, MARGIN, prediction_fa
 from ctrlib.lab.verify import TOLERANCE
 
 METRICS = {"auc": "test AUC", "logloss": "test logloss"}
+FAR = 2  # far off: the distance of AUC from chance divided by so much, or logloss times so much
+CHANCE, AT_CHANCE = 0.5, 0.01  # AUC of a guess, and how near to it a recorded AUC counts as one
+MOST_ERRORS = 3  # told of failed runs
 Records = Mapping[str, Record]  # path under the records folder -> record
 
 
@@ -41,7 +49,8 @@ def compare_cells(own: Records, recorded: Records) -> pd.DataFrame:
     """Return one row for each metric and cell that both sides completed; searches are left out.
 
     Columns: metric, experiment, dataset, label, seeds and mean of each side, the interval (low, high) for the person's
-    mean, gap (own - recorded mean) and inside. With a single recorded seed there is no interval, and no row.
+    mean, gap (own - recorded mean), inside and far (`_far_off`). With a single recorded seed there is no interval, and
+    no row.
     """
     ours, theirs = _scores(recorded), _scores(own)
     rows = []
@@ -56,8 +65,22 @@ def compare_cells(own: Records, recorded: Records) -> pd.DataFrame:
         row = {"metric": metric, "experiment": experiment, "dataset": dataset, "label": label}
         row |= {"recorded_seeds": len(known), "own_seeds": len(values), "recorded_mean": before, "own_mean": mean}
         inside = low - TOLERANCE <= mean <= high + TOLERANCE
-        rows.append(row | {"low": low, "high": high, "gap": mean - before, "inside": inside})
+        row |= {"low": low, "high": high, "gap": mean - before, "inside": inside}
+        rows.append(row | {"far": _far_off(metric, mean, known.values())})
     return pd.DataFrame(rows)
+
+
+def _far_off(metric: str, mean: float, known: Collection[float]) -> bool:
+    """Tell whether a mean is useless beside every recorded score of its cell.
+
+    Its AUC keeps less than half of what the worst recorded seed has above chance, or its logloss is more than double
+    the worst. Where recorded AUC is at chance itself, nothing is far off by AUC. A run that sticks on a plateau stays
+    well within: of our recorded runs, held against other seeds of their cell, none is far off.
+    """
+    if metric == "logloss":
+        return mean > FAR * max(known)
+    worst = min(known) - CHANCE
+    return worst > AT_CHANCE and FAR * (mean - CHANCE) < worst
 
 
 def _scores(records: Records) -> dict[tuple[str, str], dict[int, float]]:
@@ -109,32 +132,87 @@ def by_lot(own: Records, recorded: Records, draws: int = DRAWS, seed: int = BOOT
 def verdict(own: Records, recorded: Records) -> list[str]:
     """Return in words whether a person's runs agree with the recorded ones, one line a sentence.
 
-    They "agree" unless fewer than one lot in forty, by AUC or by logloss, leaves so few cells inside (`by_lot`).
+    Failed runs come first. The runs differ where a cell is far off, or where fewer than one lot in forty, by AUC or by
+    logloss, leaves so few cells inside (`by_lot`). Where lots leave none inside more often than that, or would even if
+    the two sides had nothing in common, there are too few cells to tell.
     """
+    return [*_failures(own), *_judgement(own, recorded)]
+
+
+def _failures(own: Records) -> list[str]:
+    """Return in words how many of a person's runs failed, and of what; nothing where none did."""
+    failed = [record for record in own.values() if record["status"] == "failed"]
+    if not failed:
+        return []
+    errors = Counter(f"{r['dataset']} {r['label']}: {_first_line(r.get('error'))}" for r in failed)
+    lines = [f"{len(failed)} of your {_counted(len(own), 'run')} FAILED."]
+    lines += [f"  failed: {error} ({_seeds(count)})" for error, count in errors.most_common(MOST_ERRORS)]
+    if len(errors) > MOST_ERRORS:
+        lines.append(f"  and {len(errors) - MOST_ERRORS} more")
+    return lines
+
+
+def _first_line(error: str | None) -> str:
+    return (error or "").strip().partition("\n")[0] or "no reason is recorded"
+
+
+def _judgement(own: Records, recorded: Records) -> list[str]:
     table = compare_cells(own, recorded)
     if table.empty:
-        return ["Nothing to compare: no cell has a run of yours and two recorded seeds."]
+        return ["Nothing to compare: no cell has a completed run of yours and two recorded seeds."]
     lots = by_lot(own, recorded)
-    lines, agrees = [], True
+    lines, agrees, tells = [], True, False
     for metric, rows in table.groupby("metric", sort=False):
         inside = int(rows["inside"].sum())
         counts = lots[str(metric)]
         agrees &= float((counts <= inside).mean()) >= ALPHA / 2
+        tells |= max(float((counts == 0).mean()), _rarest(rows)) < ALPHA / 2
         low, high = np.quantile(counts, [ALPHA / 2, 1 - ALPHA / 2], method="nearest")
         lines.append(
-            f"{METRICS[str(metric)]}: {inside} of {_counted(len(rows), 'cell')} lie inside the interval for as many "
-            f"seeds as you made; by chance {low} to {high} would."
+            f"{METRICS[str(metric)]}: {inside} of {_counted(len(rows), 'cell')} {_verb(inside, len(rows))} inside the "
+            f"interval for as many seeds as you made; by chance {low} to {high} would."
         )
-        lines += [f"  outside: {_gap(row)}" for row in _worst_first(rows[~rows["inside"]])]
+        lines += [f"  FAR OFF: {_gap(row)}" for row in _worst_first(rows[rows["far"]])]
+        lines += [f"  outside: {_gap(row)}" for row in _worst_first(rows[~rows["inside"] & ~rows["far"]])]
     cells = _counted(int((table["metric"] == "auc").sum()), "cell")
+    again, same = repeated(own, recorded)
     first = f"Your runs agree with the recorded ones, as far as {cells} can tell."
-    if not agrees:
+    if far := table.loc[table["far"], ["experiment", "dataset", "label"]].drop_duplicates().shape[0]:
+        is_far = "is" if far == 1 else "are"
+        first = (
+            f"Your runs DIFFER from the recorded ones: {far} of {cells} {is_far} far worse than every recorded seed."
+        )
+        lines.append(
+            "Far off: AUC keeps less than half of what the worst recorded seed has above chance, or logloss is more "
+            "than double the worst. Look at the data and the versions first."
+        )
+    elif not agrees:
         first = "Your runs DIFFER from the recorded ones: fewer cells lie inside than chance explains."
         lines.append("Cells share seeds, so a rare seed may carry several outside: more seeds would tell.")
-    again, same = repeated(own, recorded)
+    elif again and same == sum(len(values) for (_, metric), values in _scores(own).items() if metric == "auc"):
+        first = "Your runs give the recorded figures again, seed by seed."
+    elif not tells:
+        first = f"Too few cells to tell whether your runs agree: by chance alone all of {cells} may lie outside."
     if again:
-        lines.append(f"{again} of your runs repeat a recorded seed; {same} of them give the same figures.")
+        lines.append(_told_again(again, same))
     return [first, *lines]
+
+
+def _rarest(rows: pd.DataFrame) -> float:
+    """Return the probability that a lot takes, in all cells, just those seeds that are the person's."""
+    sides = zip(rows["recorded_seeds"], rows["own_seeds"], strict=True)
+    return math.prod(1 / math.comb(known + own, own) for known, own in sides)
+
+
+def _told_again(again: int, same: int) -> str:
+    if again == 1:
+        return f"1 of your runs repeats a recorded seed and gives {'the same' if same else 'other'} figures."
+    gives = "gives" if same == 1 else "give"
+    return f"{again} of your runs repeat a recorded seed; {same} of them {gives} the same figures."
+
+
+def _verb(count: int, total: int) -> str:
+    return "lies" if count == 1 or total == 1 else "lie"
 
 
 def _worst_first(rows: pd.DataFrame) -> list[Any]:
@@ -209,7 +287,9 @@ def told_claims(experiment: str, own: Records, recorded: Records, *, joined: boo
     table, refused = changed_claims(experiment, own, recorded)
     side = "your runs among the recorded ones" if joined else "your runs alone"
     other = table[table["changed"].astype(bool)]
-    first = f"Claims: {len(table) - len(other)} of {len(table)} verdicts are the same with {side}."
+    verdicts = _counted(len(table), "verdict")
+    are = "is" if len(table) == 1 or len(table) - len(other) == 1 else "are"
+    first = f"Claims: {len(table) - len(other)} of {verdicts} {are} the same with {side}."
     if table.empty:
         first = f"No claim can be judged both by the recorded runs and by {side}."
     return [

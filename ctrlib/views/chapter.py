@@ -10,7 +10,7 @@ import pandas as pd
 
 from ctrlib.data import load_dataset
 from ctrlib.errors import DataError, unknown
-from ctrlib.lab.claims import load_claims
+from ctrlib.lab.claims import load_claims, load_untestable
 from ctrlib.paths import root
 
 STAND_INS = {"frappe_x1-rebuilt": ("frappe_x1",)}  # a data set -> those that take its place where it is not at hand
@@ -68,9 +68,11 @@ def show(figure: Any, caption: str, claim: str = "") -> None:
 def claim_link(name: str) -> str:
     """Return the sentence of a claim as a link to its place on the page of claims, as Markdown takes it.
 
-    Without that page it is the sentence alone. Raises `SettingError` for an unknown claim.
+    The claim can be one that is not testable. Without that page it is the sentence alone. Raises `SettingError` for an
+    unknown claim.
     """
     sentences = {claim.id: claim.sentence for claim in load_claims()}
+    sentences |= {statement.id: statement.sentence for statement in load_untestable()}
     if name not in sentences:
         raise unknown("claim", name, sentences)
     words = html.escape(sentences[name].rstrip("."))

@@ -107,7 +107,10 @@ def overview() -> Table:
     """Return the table of all differences."""
     rows = pd.DataFrame([_row(difference) for difference in differences().values()])
     links = {"title": "own address", "where": "address"}
-    caption = "A name leads to the cell that executes it, the last column to the chapter."
+    caption = (
+        "A name leads to the cell that executes it, the last column to the chapter. Measured: points of test AUC, the "
+        "first less the second, with the 95 % interval."
+    )
     return figure_table(rows, headings=OVERVIEW, links=links, caption=caption)
 
 
@@ -115,7 +118,7 @@ def _row(difference: Difference) -> dict[str, str]:
     named = {"title", "paper", "kind", "touches", "effect"}
     return {
         **{key: str(getattr(difference, key)) for key in OVERVIEW if key in named},
-        "measured": _largest(difference.id),
+        "measured": _primary(difference),
         "executed": "executed" if difference.executed else "not executed",
         "where": page_title(difference.chapter) if difference.chapter else "",
         "own address": f"{PAGES[difference.paper]}.html#diff-{difference.id}",
@@ -123,14 +126,20 @@ def _row(difference: Difference) -> dict[str, str]:
     }
 
 
-def _largest(name: str) -> str:
-    """Return the measured effect of a difference on test AUC that is farthest from zero, in points."""
-    rows = measured(differences()[name].paper)
-    rows = rows[(rows["id"] == name) & rows["low"].notna()]
-    if rows.empty:
+def _primary(difference: Difference) -> str:
+    """Return the effect of a difference's primary pair on test AUC in points: the pair, the data sets, the seeds.
+
+    Data sets with a single seed have no interval and are left out.
+    """
+    if difference.primary is None:
         return ""
-    row = rows.iloc[int(rows["difference"].abs().to_numpy().argmax())]
-    return views.estimate(row["difference"], row["low"], row["high"])
+    rows = measured(difference.paper)
+    rows = rows[(rows["id"] == difference.id) & (rows["name"] == difference.primary.name) & rows["low"].notna()]
+    told = [
+        f"{views.estimate(row['difference'], row['low'], row['high'])} on {row['data']}, {row['seeds']} seeds"
+        for row in rows.to_dict("records")
+    ]
+    return f"{difference.primary.name}: {'; '.join(told)}" if told else ""
 
 
 def tell(*names: str) -> None:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import base64
 import datetime
 import html
+import json
 import os
 from collections.abc import Sequence
 from importlib.metadata import version
+from pathlib import Path
 
 from ctrlib.errors import unknown
 from ctrlib.figures import figure_table
@@ -15,8 +17,11 @@ from ctrlib.lab.experiments import EXPERIMENTS
 from ctrlib.lab.export import exported, flat
 from ctrlib.lab.provenance import provenance, told
 from ctrlib.lab.records import Record
+from ctrlib.paths import made_dir, written_whole
 
 IN_THE_BOOK = "CTRLIB_IN_THE_BOOK"  # environment: set while the book is built, whose files the footer links to
+RECORDS = "records"  # folder of the tables that footers leave for the book, among what pages leave for later ones
+NETWORKS = "ctrlib_networks"  # metadata of a footer's output: how many networks its page has trained
 CAPTION = "The runs behind the numbers of this page."
 HEADINGS = {"dataset": "data", "source": "from", "processor": "device", "dates": "made on", "data": "data fingerprint"}
 
@@ -31,6 +36,8 @@ def footer(
 ) -> None:
     """Show where a chapter's numbers come from: the runs, whether they are fresh, the command, the downloads.
 
+    While the book is built, the table of the runs in `recorded` is left for the download.
+
     recorded: the stored runs that the page can show. made: those of this build. shown: the data sets whose stored runs
     the page shows; None for all. Raises `SettingError` for an unknown experiment.
     """
@@ -38,9 +45,10 @@ def footer(
 
     if experiment not in EXPERIMENTS:
         raise unknown("experiment", experiment, EXPERIMENTS)
+    _leave_table(experiment, recorded)
     recorded = [record for record in recorded if shown is None or record["dataset"] in shown]
     fresh, text = told(recorded, made) if recorded else (True, "No stored run stands behind this page.")
-    display(HTML(_state(fresh, text)))  # type: ignore[no-untyped-call]
+    display(HTML(_state(fresh, text)), metadata={NETWORKS: len(made)})  # type: ignore[no-untyped-call]
     if recorded or made:
         table = provenance(recorded, made)
         headings = {name: heading for name, heading in HEADINGS.items() if name in table}
@@ -51,18 +59,33 @@ def footer(
 
 
 def command(experiment: str) -> str:
-    """Return the command that runs an experiment's full grid again."""
-    return f"ctrlib run {experiment} --profile paper --device cuda"
+    """Return the command that runs an experiment's full grid again, from the root of a checkout, on any computer."""
+    return f".venv/bin/ctrlib run {experiment}"
+
+
+def networks_counted(page: Path) -> int:
+    """Return how many networks an executed notebook says, in its footer, that it has trained; 0 if it says nothing."""
+    cells = json.loads(page.read_text(encoding="utf-8"))["cells"]
+    outputs = [output for cell in cells for output in cell.get("outputs", ())]
+    return sum(output.get("metadata", {}).get(NETWORKS, 0) for output in outputs)
+
+
+def _leave_table(experiment: str, records: Sequence[Record]) -> None:
+    """Leave the table of the runs that a footer is given, where the build looks for it; outside a build do nothing."""
+    if records and (folder := made_dir()):
+        with written_whole(folder / RECORDS / f"{experiment}.csv") as partial:
+            flat(list(records)).to_csv(partial, index=False, lineterminator="\n")
 
 
 def _advice(experiment: str, fresh: bool) -> str:
+    where = "in the repository's folder. On a GPU, add `--device cuda`"
     if not EXPERIMENTS[experiment].recorded:
-        return "Run the whole page again, on a GPU or with `--device cpu`:"
+        return f"Run the whole page again, {where}:"
     if not fresh:
-        return "Move the stale records away, then make their runs again, on a GPU or with `--device cpu`:"
+        return f"Move the stale records away, then make their runs again, {where}:"
     return (
-        "Make the runs that are missing, on a GPU or with `--device cpu`. With `--records` in addition, all runs are "
-        "made anew in a folder of your own, and compared with these:"
+        f"Make the runs that are missing, {where}. Add `--records`, and all runs are made anew in a folder of your "
+        "own, and compared with these:"
     )
 
 

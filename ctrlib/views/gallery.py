@@ -7,8 +7,10 @@ the differences between paper and public code. All else is computed when the pag
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 import re
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
@@ -23,8 +25,8 @@ from ctrlib.data import Field, Schema
 from ctrlib.data.synthetic import criteo_schema
 from ctrlib.errors import CtrlibError, unknown
 from ctrlib.lab.experiments import EXPERIMENTS, experiment_records, experiment_runs
-from ctrlib.lab.leaderboard import FRAPPE
-from ctrlib.lab.overall import EXPERIMENT, results_of
+from ctrlib.lab.leaderboard import DATASETS, FRAPPE
+from ctrlib.lab.overall import EXPERIMENT, SYSTEMS, system_run
 from ctrlib.lab.records import load_records
 from ctrlib.lab.search import SEARCH
 from ctrlib.lab.tables import cell_table
@@ -49,11 +51,28 @@ FAMILIES: dict[str, tuple[str, ...]] = {
 
 LABELS = ("Structure", "Parameters", "Source", "Paper and code")
 COUNTED: dict[str, dict[str, Any]] = {"DS-MLP": {"stage": "align"}}
-"""Settings other than the defaults under which parameters are counted: DS-MLP as it is used in the end."""
+"""Settings other than the defaults that a card's network has: DS-MLP as it is used in the end."""
+ELSEWHERE: dict[str, tuple[str, tuple[str, ...]]] = {
+    **{name: ("activation", (f"{name}.none", f"{name}.relu")) for name in FORMATS},
+    "DeepFM-QNN": ("plug-and-play", ("DeepFM-QNN.released", "DeepFM-QNN.written")),
+    "xDeepFM-QNN": ("plug-and-play", ("xDeepFM-QNN",)),
+    "DCNv2-QNN": ("plug-and-play", ("DCNv2-QNN.released", "DCNv2-QNN.written")),
+    "T19-lifted": ("second-network", ("T19-lifted",)),
+    "QNN-alpha-ensemble": ("second-network", ("ensemble", "ensemble-shared", "ensemble+SE")),
+}
+"""System that the overall table lacks -> the experiment that ran it, and its cells there, the default form's first."""
 CONDITIONS = ["device_name", "precision", "threads"]
 """Columns that say under what a time was measured."""
-DEFAULT_LABELS = {"AutoInt": "AutoInt+", "AFN": "AFN+"}
-"""System -> label of the overall table for its default form, where that has another name."""
+DEFAULT_LABELS = {"AutoInt": "AutoInt+", "AFN": "AFN+"} | {name: found[1][0] for name, found in ELSEWHERE.items()}
+"""System -> label of its default form in the results, where that has another name."""
+OF_OTHERS = ("teachers", "teacher_settings")
+"""Settings that are those of another model; a card does not list them."""
+UNCOUNTED = ("contexts",)
+"""Settings that are left out when parameters are counted: FinalMLP's gates have tables of the fields that they read."""
+RESULT_COLUMNS = [
+    *("dataset", "label", "system", "chapter", "settings"),
+    *("test_auc", "test_auc_low", "test_auc_high", "seeds", "failed"),
+]
 
 
 def _schema(fields: int, ids: int) -> Schema:
@@ -118,17 +137,36 @@ def card_of(name: str) -> str:
     return NEURONS if name in FORMATS else name
 
 
+def counted_settings(name: str) -> dict[str, Any]:
+    """Return the settings at which a system's parameters are counted: those of the overall table on Frappe.
+
+    Without those that are `UNCOUNTED`. They are the defaults, an empty dict, for systems that are not in that table.
+    """
+    return {key: value for key, value in _listed(name).items() if key not in UNCOUNTED}
+
+
+def left_out(name: str) -> list[str]:
+    """Return the names of the settings that a system has in the overall table and `counted_settings` leaves out."""
+    return [key for key in UNCOUNTED if key in _listed(name)]
+
+
+def _listed(name: str) -> Mapping[str, Any]:
+    """Return a system's settings in the overall table on Frappe; none for a system that is not in it."""
+    label = DEFAULT_LABELS.get(name, name)
+    return system_run(DATASETS[0], label, 1).settings if label in SYSTEMS else {}
+
+
 @cache
 def parameters(name: str) -> tuple[int, ...]:
-    """Return a system's parameters with default settings (`COUNTED`) for each of `schemas`.
+    """Return a system's parameters at `counted_settings` for each of `schemas`.
 
     Every id adds the same number of them, so two networks with small tables tell the size of one with a large table.
     """
 
     def count(fields: int, ids: int) -> int:
-        return build_model(name, _schema(fields, ids), **COUNTED.get(name, {})).num_parameters
+        return build_model(name, _schema(fields, ids), **settings).num_parameters
 
-    found = []
+    settings, found = counted_settings(name), []
     for schema in schemas().values():
         fields = schema.num_fields
         small = count(fields, 2 * fields)
@@ -139,9 +177,9 @@ def parameters(name: str) -> tuple[int, ...]:
 
 @dataclass(frozen=True)
 class Card:
-    """One system. counts: its parameters for each schema. results, steps, latencies: rows of what was measured.
+    """One system. counts: its parameters for each schema, at `counted_settings`. chapters: those with runs of it.
 
-    chapters: those with runs of the system.
+    results, steps, latencies: rows of what was measured.
     """
 
     name: str
@@ -177,7 +215,7 @@ class Card:
 
     @property
     def label(self) -> str:
-        """Its label in the overall table."""
+        """Its label in the results."""
         return DEFAULT_LABELS.get(self.name, self.name)
 
 
@@ -186,14 +224,51 @@ def _package() -> Path:
 
 
 def results() -> pd.DataFrame:
-    """Return the overall results so far: dataset, label, system, auc, low, high (fractions), seeds, failed."""
-    records = experiment_records(EXPERIMENT)
-    parts = []
+    """Return the recorded results: those of the overall table, then of systems that it lacks those of `ELSEWHERE`.
+
+    Columns: dataset, label, system, chapter (file name without suffix), settings (those that differ from
+    `counted_settings`, or the defaults), test_auc and its interval (fractions), seeds, failed.
+    """
+    systems = {EXPERIMENT: {label: system_of(label) for label in SYSTEMS}}
+    for name, (experiment, labels) in ELSEWHERE.items():
+        systems.setdefault(experiment, {}).update(dict.fromkeys(labels, name))
+    found = [row for experiment, labels in systems.items() for row in _results(experiment, labels)]
+    return pd.DataFrame(found, columns=RESULT_COLUMNS)
+
+
+def _results(experiment: str, systems: Mapping[str, str]) -> Iterator[dict[Any, Any]]:
+    """Yield the rows of `results` for cells of an experiment. systems: label of a cell -> its system."""
+    records = experiment_records(experiment)
     for dataset in sorted({record["dataset"] for record in records}):
-        cells = cell_table(results_of(experiment_runs(EXPERIMENT, dataset, records))).reset_index()
-        parts.append(cells.assign(dataset=dataset, system=cells["label"].map(system_of)))
-    columns = ["dataset", "label", "system", "test_auc", "test_auc_low", "test_auc_high", "seeds", "failed"]
-    return pd.concat(parts)[columns].reset_index(drop=True) if parts else pd.DataFrame(columns=columns)
+        runs = experiment_runs(experiment, dataset, records, measured=False)
+        if runs.empty:
+            continue
+        settings = {r["label"]: r["settings"] for r in records if r["dataset"] == dataset}
+        for row in cell_table(runs[runs["label"].isin(list(systems))]).reset_index().to_dict("records"):
+            system = systems[row["label"]]
+            told = {"system": system, "settings": changed(system, settings[row["label"]])}
+            yield row | told | {"dataset": dataset, "chapter": EXPERIMENTS[experiment].chapter}
+
+
+def changed(name: str, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return those of a run's settings that are not the ones at which the system's parameters are counted.
+
+    What they say of other models, such as teachers, is left out.
+    """
+    usual = _usual(name)
+    own = {key: value for key, value in settings.items() if key not in OF_OTHERS}
+    return {key: value for key, value in own.items() if _plain(value) != _plain(usual.get(key))}
+
+
+@cache
+def _usual(name: str) -> dict[str, Any]:
+    """Return all settings at which a system's parameters are counted, as the network itself has them."""
+    return dataclasses.asdict(build_model(name, _schema(4, 20), **counted_settings(name)).settings)
+
+
+def _plain(value: Any) -> Any:
+    """Return a setting with lists for tuples, as records hold it."""
+    return [_plain(one) for one in value] if isinstance(value, list | tuple) else value
 
 
 def steps() -> pd.DataFrame:

@@ -17,6 +17,8 @@ from torch import nn
 
 from ctrlib.errors import unknown
 from ctrlib.figures import Table
+from ctrlib.lab.experiments import EXPERIMENTS
+from ctrlib.lab.overall import EXPERIMENT
 from ctrlib.models import MODELS, CTRModel, ModelSettings
 from ctrlib.models.dnn import DNNSettings
 from ctrlib.models.sfg import SFGCross
@@ -27,10 +29,13 @@ from ctrlib.views.gallery import (
     COUNTED,
     FAMILIES,
     NEURONS,
+    OF_OTHERS,
     Card,
     cards,
+    counted_settings,
     describe,
     family_of,
+    left_out,
     parameters,
     schemas,
 )
@@ -56,6 +61,8 @@ LINE = 42
 """Characters of an equation that fit beside a diagram."""
 SHARED_BY = 4
 """Parts of so many systems are explained once, before the cards."""
+NO_BREAK = "\N{NO-BREAK SPACE}"
+OVERALL = EXPERIMENTS[EXPERIMENT].chapter
 
 
 class Gallery:
@@ -96,9 +103,11 @@ class Gallery:
             f'<button type="button" aria-pressed="false" data-family="{name}">{name}</button>' for name in FAMILIES
         )
         caption = (
-            "All systems. Parameters are those of the default settings. AUC, with half its 95 % interval over seeds, "
-            "is that of the overall table, with the settings told there. ms a step: training on 4,096 rows of Frappe. "
-            f"A dash: not measured.{self._devices()}"
+            "All systems. Parameters, and ms a step of training on 4,096 rows of Frappe, are those of the overall "
+            "table's settings on Frappe; of a system that is not in that table, of the default settings. AUC, with "
+            "half its 95 % interval over seeds, is from the overall table or the chapter beside it. *: the runs had "
+            "other settings than the parameters, which the card tells. A dash: not measured; the figures of the "
+            f"neuron formats are on their card.{self._devices()}"
         )
         return Table(
             f'<div class="ctr-gallery"><div class="ctr-controls" hidden><label>Parameters for <select>{menu}</select>'
@@ -142,6 +151,7 @@ class Gallery:
 
     def _row(self, card: Card, data: Iterable[str]) -> str:
         step = _own(card.steps, card.label)
+        step = step[step["group"] == "overall"] if len(step) else step
         cells = [_link(card.name), html.escape(family_of(card.name)), _counts(card.counts, "td")]
         cells.append(_number(float(step["step"].iloc[0]) if len(step) else None, ".0f"))
         mine = card.results[card.results["label"] == card.label]
@@ -149,7 +159,8 @@ class Gallery:
             found = mine[mine["dataset"] == name]
             auc = 100 * float(found["test_auc"].iloc[0]) if len(found) else None
             half = 50 * float((found["test_auc_high"] - found["test_auc_low"]).iloc[0]) if len(found) else None
-            cells += [_number(auc, ".2f"), _number(half, ".2f")]
+            notes = "".join(map(_notes, found.to_dict("records")))
+            cells += [_number(auc, ".2f", notes), _number(half, ".2f")]
         cells.append(_number(float(mine["seeds"].max()) if len(mine) else None, ".0f"))
         row = "".join(cell if cell.startswith("<td") else f"<td>{cell}</td>" for cell in cells)
         return f'<tr data-family="{family_of(card.name)}">{row}</tr>'
@@ -160,7 +171,7 @@ class Gallery:
         head = f'<span role="heading" aria-level="3">{html.escape(card.name)}</span> <span>{facts}</span>'
         drawn = diagrams.svg(diagrams.parsed(told.structure), card.name)
         entries = {
-            "Parameters": _inline(_capital(told.parameters)) + _all_counts(card.counts),
+            "Parameters": _inline(_capital(told.parameters)) + _all_counts(card),
             "Speed": _speed(card),
             "Results": self._results(card),
             "Settings": _settings(card),
@@ -171,7 +182,7 @@ class Gallery:
         }
         listed = "".join(f"<dt>{term}</dt><dd>{text}</dd>" for term, text in entries.items() if text)
         others = "".join(_other_form(when, cls) for when, cls in OTHER_FORMS.get(card.name, {}).items())
-        formats = _formats() if card.name == NEURONS else ""
+        formats = _formats(card.results) if card.name == NEURONS else ""
         anchor = html.escape(f"model-{card.name.replace(' ', '-')}")
         return (
             f'<details class="ctr-card" id="{anchor}"><summary>{head}</summary>'
@@ -181,16 +192,22 @@ class Gallery:
         )
 
     def _results(self, card: Card) -> str:
+        if card.name == NEURONS and len(card.results):
+            chapter = card.results["chapter"].iloc[0]
+            return f"In the table of all formats above, from {_chapter(chapter)}."
         told = []
         for row in card.results.to_dict("records"):
             mean, low, high = (100 * row[f"test_auc{end}"] for end in ("", "_low", "_high"))
             auc = _interval(mean, low, high, ".2f", " %")
             failed = f", {row['failed']} failed" if row["failed"] else ""
             seeds = f"{row['seeds']} seed{'s' if row['seeds'] != 1 else ''}"
+            where = f" ({_chapter(row['chapter'])})" if row["chapter"] != OVERALL else ""
+            settings = f", with {_written(row['settings'])}" if row["settings"] else ""
             told.append(
-                f"{html.escape(row['label'])} on {html.escape(row['dataset'])}: test AUC {auc}, {seeds}{failed}"
+                f"{html.escape(row['label'])} on {html.escape(row['dataset'])}{where}: test AUC {auc}, {seeds}{failed}"
+                f"{settings}"
             )
-        listed = "".join(f"<li>{line}.</li>" for line in told) or "<li>Not measured in the overall table.</li>"
+        listed = "".join(f"<li>{line}.</li>" for line in told) or "<li>Not measured.</li>"
         links = ", ".join(f'<a href="../chapters/{name}.html">{int(name[:2])}</a>' for name in card.chapters)
         where = f"<li>Its runs: chapter{'s' if len(card.chapters) > 1 else ''} {links}.</li>" if links else ""
         return f"<ul>{listed}{where}</ul>"
@@ -230,15 +247,35 @@ def _counts(counts: tuple[int, ...], tag: str = "span") -> str:
     return f'<{tag}{more} data-counts="{values}">{counts[0]:,}</{tag}>'
 
 
-def _all_counts(counts: tuple[int, ...]) -> str:
-    told = [f"{name} {count:,}" for name, count in zip(schemas(), counts, strict=False)]
-    return f"<p>{html.escape('; '.join(told))}.</p>" if told else ""
+def _all_counts(card: Card) -> str:
+    """Return a card's parameters for each schema with the settings at which they are counted."""
+    told = [f"{name} {count:,}" for name, count in zip(schemas(), card.counts, strict=False)]
+    settings = counted_settings(card.name)
+    at = f"With {_written(settings)}, as in the overall table on Frappe" if settings else "With the default settings"
+    at += "".join(f", without {name}, whose tables depend on the data" for name in left_out(card.name))
+    return f"<p>{at}: {html.escape('; '.join(told))}.</p>" if told else ""
 
 
-def _number(value: float | None, digits: str) -> str:
+def _written(settings: Mapping[str, Any]) -> str:
+    told = ", ".join(f"{name}={_value(value)}" for name, value in settings.items() if name not in OF_OTHERS)
+    return f"<code>{html.escape(told, quote=False)}</code>"
+
+
+def _chapter(name: str) -> str:
+    return f'<a href="../chapters/{name}.html">chapter {int(name[:2])}</a>'
+
+
+def _notes(row: Mapping[Any, Any]) -> str:
+    """Return what stands beside a result: a star where its settings are its own, the chapter where it is not usual."""
+    return ("*" if row["settings"] else "") + (
+        f" <small>{_chapter(row['chapter'])}</small>" if row["chapter"] != OVERALL else ""
+    )
+
+
+def _number(value: float | None, digits: str, notes: str = "") -> str:
     if value is None or pd.isna(value):
         return '<td class="number" data-value="">&ndash;</td>'
-    return f'<td class="number" data-value="{value:.6g}">{value:{digits}}</td>'
+    return f'<td class="number" data-value="{value:.6g}">{value:{digits}}{notes}</td>'
 
 
 def _interval(value: float, low: float, high: float, digits: str, unit: str) -> str:
@@ -269,9 +306,7 @@ def _timed(card: Card, rows: pd.DataFrame, what: str, told: Callable[[Mapping[An
 
 def _step(row: Mapping[Any, Any]) -> str:
     time = _interval(row["step"], row["low"], row["high"], ".0f", " ms")
-    settings = ", ".join(f"{name}={_value(value)}" for name, value in row["settings"].items())
-    settings = f"<code>{html.escape(settings, quote=False)}</code>"
-    return f"{settings}{' (overall table)' if row['group'] == 'overall' else ''}: {time}"
+    return f"{_written(row['settings'])}{' (overall table)' if row['group'] == 'overall' else ''}: {time}"
 
 
 def _latency(row: Mapping[Any, Any]) -> str:
@@ -314,20 +349,42 @@ def _two(text: str, drawn: str) -> str:
     return f'<div class="ctr-two"><div>{text}</div><div class="ctr-drawn" tabindex="0">{drawn}</div></div>'
 
 
-def _formats() -> str:
-    """Return the equations of all neuron formats, folded, each with a link of its own."""
+def _formats(results: pd.DataFrame) -> str:
+    """Return the equations of all neuron formats, folded, each with a link of its own, its size and its results."""
+    data = sorted(set(results["dataset"])) if len(results) else []
+    sides = [(name, side) for name in data for side in ("none", "relu")]
+    found = {(row["label"], row["dataset"]): row for row in results.to_dict("records")}
     rows = "".join(
         f'<tr id="model-{name}"><th scope="row"><a href="#model-{name}">{name}</a></th>'
         f'<td><span class="ctr-math notranslate">\\({html.escape(form.latex)}\\)</span></td>'
-        f"<td>{html.escape(form.like) or '&ndash;'}</td>{_counts(parameters(name), 'td')}</tr>"
+        f"<td>{html.escape(form.like) or '&ndash;'}</td>{_counts(parameters(name), 'td')}"
+        f"{''.join(_of_format(found.get((f'{name}.{side}', where))) for where, side in sides)}</tr>"
         for name, form in FORMATS.items()
+    )
+    heads = ["parameters", *(f"AUC %, {name}{', ReLU' if side == 'relu' else ''}" for name, side in sides)]
+    numbers = "".join(f'<th scope="col" class="number">{html.escape(head)}</th>' for head in heads)
+    told = (
+        f"<p>Parameters and AUC are those of the default settings; AUC is the mean over seeds from "
+        f"{_chapter(results['chapter'].iloc[0])}, with half its 95 % interval, and the number of seeds in brackets.</p>"
+        if len(results)
+        else "<p>Parameters are those of the default settings.</p>"
     )
     return (
         '<details class="ctr-formats"><summary>The equations of all formats</summary><div class="ctr-scroll"><table>'
         '<thead><tr><th scope="col">format</th><th scope="col">layer</th><th scope="col">like</th>'
-        f'<th scope="col" class="number">parameters</th></tr></thead><tbody>{rows}</tbody></table></div></details>'
+        f"{numbers}</tr></thead><tbody>{rows}</tbody></table></div>{told}</details>"
         '<p>Which of them need a ReLU: <a href="../chapters/01_activation.html">the chapter on activations</a>.</p>'
     )
+
+
+def _of_format(row: Mapping[Any, Any] | None) -> str:
+    """Return the cell of a format's result: mean, half the interval, seeds."""
+    if row is None or not row["seeds"]:
+        return '<td class="number">&ndash;</td>'
+    half = 50 * (row["test_auc_high"] - row["test_auc_low"])
+    spread = "" if pd.isna(half) else f" ± {half:.2f}"
+    told = f"{100 * row['test_auc']:.2f}{spread} ({row['seeds']})".replace(" ", NO_BREAK)
+    return f'<td class="number">{told}</td>'
 
 
 def _paragraphs(prose: Iterable[str]) -> str:
