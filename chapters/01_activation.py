@@ -531,7 +531,8 @@ views.table(beside, views.MADE_COLUMNS, "Runs of this build, beside their record
 # ## Claims and verdicts
 #
 # The paper's claims in our words, each with the test that decides it. The paper speaks of Criteo; on other data a claim
-# *transfers* or *does not transfer*. *Not measured* means that a cell the claim needs has no run yet.
+# *transfers* or *does not transfer*. *Not measured* means that a cell the claim needs has no run
+# yet, or that both of its networks stay at chance.
 
 # %% tags=["hide-input"]
 verdicts = {name: evaluate_claims(judged[name], "activation", name) for name in shown}

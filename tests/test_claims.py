@@ -31,7 +31,7 @@ def runs(means: dict[str, float], seeds: int = 5, sd: float = 1e-4, **extra: Any
         for seed in range(1, seeds + 1):
             auc = mean + rng.normal(0, sd)
             row = {"experiment": "activation", "dataset": "toy", "label": label, "seed": seed}
-            row |= {"status": "completed", "test_auc": auc, "test_logloss": 1 - auc, "best_epoch": 10}
+            row |= {"status": "completed", "test_auc": auc, "test_logloss": 1 - auc, "best_epoch": 10, "num_epochs": 12}
             rows.append(row | extra)
     return pd.DataFrame(rows)
 
@@ -65,6 +65,8 @@ def test_the_papers_own_table_gives_what_the_paper_says() -> None:
         "more-parameters-no-gain": -0.0003,
         "sum-beats-concatenation": 0.0020,
         "residual-matters": 0.0004,
+        "training-costs-either-way": -4.0,  # T4; T3 has 16 epochs with against 31 without
+        "several-far-above-mlp": 0.8150 - 0.8137,
     }
     assert {name: effects[name] for name in expected} == pytest.approx(expected, abs=1e-9)
 
@@ -345,6 +347,92 @@ def test_a_level_names_its_cells_in_the_file(tmp_path: Path) -> None:
     path.write_text(entry + 'kind = "level"\ncells = ["A", "B"]\nthreshold = 0.5\n')
     (found,) = load_claims(path)
     assert (found.labels(), found.threshold) == (["A", "B"], 0.5)
+
+
+def test_seeds_are_those_of_the_pair_shown() -> None:
+    frame = runs({"A": 0.91, "B": 0.9, "C": 0.89, "D": 0.93})
+    frame = frame[(frame["label"] != "D") | (frame["seed"] <= 2)]
+    row = judged(frame, claim(pairs=(("A", "B"), ("C", "B"), ("D", "B"))))
+    assert "weakest C - B" in row["compared"]
+    assert (row["seeds"], row["fewest"], row["most"], row["pairs"]) == (5, 2, 5, 3)
+    share = judged(frame, claim("share", pairs=(("A", "B"), ("D", "B"))))
+    assert (share["seeds"], share["fewest"], share["most"]) == (2, 2, 5)
+    assert share["note"] == "by test 2 better, 0 worse"
+
+
+def test_an_interval_that_the_adjusted_test_does_not_follow_is_marked() -> None:
+    frame = runs({"A": 0.9, "B": 0.9, "C": 0.9}, sd=0.0)
+    above = dict(zip(range(1, 6), (0.002, 0.0002, 0.0015, 0.003, 0.0007), strict=True))  # p about 0.04
+    frame.loc[frame["label"] == "A", "test_auc"] += frame["seed"].map(above)
+    alone = judged(frame, claim())
+    assert (alone["outcome"], alone["note"]) == ("reproduced", "")
+    row = judged(frame, claim(pairs=(("A", "B"), ("A", "C"))))
+    assert row["outcome"] == "undecided" and row["low"] > 0
+    assert row["note"] == "excludes zero, not after adjustment for 2 tests"
+    near = claim(pairs=(("A", "B"), ("A", "C")), threshold=0.0005)
+    assert judged(frame, near)["note"] == "", "the interval holds this threshold"
+
+
+def test_a_measure_that_does_not_vary_decides_nothing() -> None:
+    asked = claim(metric="mended", margin=0.01)
+    cut_off = runs({"A": 0.9, "B": 0.9}).assign(mended=lambda frame: (frame["seed"] == 3) * 0.02)
+    row = judged(cut_off, asked)
+    assert (row["outcome"], row["effect"], row["note"]) == ("undecided", 0.0, "the measure does not vary here")
+    varied = cut_off.assign(mended=cut_off["mended"] + 1e-4 * (cut_off["label"] == "A") * cut_off["seed"])
+    assert judged(varied, asked)["note"] == ""
+    twice = runs({"A": 0.9}).assign(parameters=100)
+    twice = pd.concat([twice, twice.assign(label="B")])  # the same runs: equal, and of the same size
+    for metric in ("test_auc", "test_logloss", "parameters"):
+        row = judged(twice, claim(metric=metric))
+        assert (row["outcome"], row["note"]) == ("equivalent", ""), metric
+
+
+# --- networks that have not learned ---------------------------------------------------------------------------
+
+
+def test_a_gap_between_two_networks_at_chance_is_missing() -> None:
+    frame = runs({"A": 0.5, "B": 0.5, "C": 0.9, "D": 0.8})
+    row = judged(frame, claim())
+    assert (row["verdict"], row["missing"], row["at_chance"]) == ("not measured", "A with B", "A with B")
+    assert row["compared"] == "both sides at chance: A with B" and row["seeds"] == 0
+    in_loss = claim(metric="test_logloss", direction="lower")
+    assert judged(frame, in_loss)["verdict"] == "not measured", "by the AUC of the runs, whatever the metric"
+    assert judged(frame.assign(parameters=3), claim(metric="parameters"))["outcome"] == "equivalent"
+    allowed = claim("loss-ratio", reference=("C", "D"))
+    assert judged(frame, allowed)["verdict"] == "not measured", "no loss where nothing is learned is no small loss"
+    assert judged(frame, claim("loss-ratio", pairs=(("C", "D"),), reference=("A", "B")))["verdict"] == "not measured"
+
+
+def test_seeds_at_chance_are_left_out_one_by_one() -> None:
+    frame = runs({"A": 0.91, "B": 0.9})
+    frame.loc[frame["seed"] == 2, "test_auc"] = 0.5004
+    row = judged(frame, claim())
+    assert (row["outcome"], row["seeds"], row["note"]) == ("reproduced", 4, "")
+    assert row["effect"] == pytest.approx(0.01, abs=5e-4)
+    frame.loc[(frame["seed"] == 2) & (frame["label"] == "A"), "test_auc"] = 0.502
+    assert judged(frame, claim())["seeds"] == 5, "a network a little above chance has learned a little"
+
+
+def test_one_side_at_chance_stays_and_is_told() -> None:
+    row = judged(runs({"A": 0.5, "B": 0.9}), claim())
+    assert (row["outcome"], row["seeds"]) == ("contradicted", 5)
+    assert row["note"] == "did not learn, AUC at chance: A in 5 seeds"
+    once = runs({"A": 0.91, "B": 0.9})
+    once.loc[(once["label"] == "A") & (once["seed"] == 2), "test_auc"] = 0.5
+    assert judged(once, claim())["note"] == "did not learn, AUC at chance: A in 1 seed"
+
+
+def test_pairs_at_chance_among_others() -> None:
+    frame = runs({"A": 0.5, "B": 0.5, "C": 0.91, "D": 0.9})
+    dead, better, worse = ("A", "B"), ("C", "D"), ("D", "C")
+    upheld = judged(frame, claim(pairs=(dead, better)))
+    assert (upheld["verdict"], upheld["missing"]) == ("not measured", "A with B"), "nobody knows of all pairs"
+    against = judged(frame, claim(pairs=(dead, worse)))
+    assert (against["outcome"], against["missing"]) == ("contradicted", "")
+    assert against["note"] == "without A with B, both at chance" and against["pairs"] == 1
+    share = judged(frame, claim("share", pairs=(dead, better), threshold=0.5))
+    assert (share["outcome"], share["effect"], share["pairs"]) == ("reproduced", 1.0, 1)
+    assert "1 better, 0 tied, 0 worse of 1" in share["compared"] and "without A with B" in share["note"]
 
 
 # --- what is missing ---------------------------------------------------------------------------------------

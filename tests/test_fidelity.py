@@ -224,7 +224,7 @@ def test_runs_for_claims_and_slopes() -> None:
     judged = evaluate_claims(pd.concat([runs, fits]), "fidelity", "polynomial").set_index("id")
     assert judged.loc["student-below-parallel", "outcome"] == "reproduced"
     assert judged.loc["error-falls-exact-teacher", "outcome"] == "reproduced"
-    assert judged.loc["main-below-parallel", "outcome"] == "equivalent"
+    assert judged.loc["main-below-parallel", "outcome"] == "undecided", "made up to be equal"
     assert slopes(runs.query("cell != 'rows=4000'")).query("label == 'slope, as written'").empty
     assert slopes(study_runs({})).empty
 

@@ -15,6 +15,7 @@ import pandas as pd
 import pytest
 from playwright.sync_api import Browser, Page
 
+from ctrlib import views
 from ctrlib.book import builder
 from ctrlib.errors import CtrlibError, SettingError
 from ctrlib.lab import boundaries, passes
@@ -79,7 +80,7 @@ def test_every_claim_stands_once_and_the_counts_add_up(entries: list[Entry]) -> 
 def test_a_claim_has_a_verdict_or_a_reason(entries: list[Entry]) -> None:
     for entry in entries:
         assert (len(entry.verdicts) == 0) == (entry.outcome in ("not measured", "not testable here")), entry.claim.id
-        assert bool(entry.why) == (len(entry.verdicts) == 0), entry.claim.id
+        assert bool(entry.why) == (len(entry.verdicts) == 0) or "stayed at chance" in entry.why, entry.claim.id
         assert (entry.verdicts["outcome"] != "not measured").all() if len(entry.verdicts) else True
 
 
@@ -152,7 +153,9 @@ def test_several_data_sets_make_one_outcome(moons: float, circles: float, outcom
         made_up("boundaries", {"A": {"accuracy": a}, "B": {"accuracy": 0.8}}, (shape,))
         for shape, a in (("moons", moons), ("circles", circles))
     ]
-    leave("boundaries", pd.concat(parts))
+    runs = pd.concat(parts)
+    runs["accuracy"] += 1e-4 * (runs["label"] == "A") * (-1.0) ** runs["seed"]  # without any spread nothing is decided
+    leave("boundaries", runs)
     at_home = claim(datasets=("moons", "circles"), margin=0.001)
     assert ledger(claims=[at_home])[0].outcome == outcome
     elsewhere = {"reproduced": "transfers", "contradicted": "does not transfer"}.get(outcome, outcome)
@@ -270,6 +273,7 @@ def test_links_of_the_page_lead_somewhere(entries: list[Entry]) -> None:
 
 
 def test_chapters_have_a_section_for_verdicts(entries: list[Entry]) -> None:
+    assert verdict_section("16_speed")[1] == "verdicts-speed"
     assert verdict_section("01_activation") == ("Are activation functions necessary?", "claims-and-verdicts")
     judged = {entry.chapter for entry in entries if entry.outcome != "not testable here"}
     assert all(verdict_section(chapter)[1] for chapter in judged)
@@ -277,15 +281,47 @@ def test_chapters_have_a_section_for_verdicts(entries: list[Entry]) -> None:
 
 def test_an_entry_tells_effect_interval_seeds_and_unit() -> None:
     row = {"data": "ml-100k", "verdict": "transfers to ml-100k", "outcome": "reproduced", "negligible": True}
-    row |= {"effect": 0.0061, "low": 0.002, "high": 0.0102, "seeds": 5, "failed": 1, "paper_effect": 0.01}
+    row |= {"effect": 0.0061, "low": 0.002, "high": 0.0102, "seeds": 5, "fewest": 5, "most": 5, "failed": 1}
+    row |= {"note": "never learned: A"}
     row |= {"compared": "test_auc: A < B"}
     asked = claim(metric="test_auc", sentence='A & "B"', remark="<b>")
     entry = Entry(asked, "05_qnn_alpha", "transfers", pd.DataFrame([row]), "", ("align",))
     text = ledger_page.claims_page([entry]).html
-    assert "<b>transfers to ml-100k</b>, too small to matter: +0.61 points of AUC [+0.20, +1.02], 5 seeds." in text
+    told = "<b>transfers to ml-100k</b>, too small to matter: +0.61 points of AUC [+0.20, +1.02] (never learned: A)"
+    assert f"{told}, 5 seeds." in text
     assert "1 failed runs." in text and "In the paper" not in text
     assert "test_auc: A &lt; B" in text and "A &amp; " in text and "&lt;b&gt;" in text
     assert '<a href="../_static/records/align.csv">' in text
+
+
+def test_no_end_of_an_interval_is_a_zero_with_a_sign() -> None:
+    asked = claim(metric="kept")  # shown in percent with one decimal
+    assert views.in_units(asked, 0.003, -0.0004, 0.0064) == "+0.30 points [-0.04, +0.64]"
+    assert views.in_units(asked, 0.003, -1e-12, 0.0064) == "+0.3 points [+0.0, +0.6]"
+    assert views.in_units(asked, 0.0, 0.0, -0.0) == "+0.0 points [+0.0, +0.0]"
+
+
+def test_seeds_of_other_pairs_are_told_where_they_differ() -> None:
+    assert views.seeds_of(pd.Series({"seeds": 1, "fewest": 1, "most": 1})) == "1 seed"
+    several = pd.Series({"seeds": 3, "fewest": 1, "most": 5})
+    assert views.seeds_of(several) == "3 seeds (1 to 5 over all pairs)"
+
+
+@pytest.mark.usefixtures("in_a_build")
+def test_networks_at_chance_wait_for_nothing() -> None:
+    figures = {"accuracy": 0.9, "test_auc": 0.495}  # the fifth seed is at 0.5
+    runs = made_up("boundaries", {"A": figures, "B": figures}, ("moons", "circles"))
+    stuck = runs[(runs["dataset"] == "circles") | (runs["seed"] == 5)]
+    leave("boundaries", stuck[stuck["seed"] == 5])
+    (entry,) = ledger(claims=[claim()])
+    assert entry.outcome == "not measured"
+    assert entry.why == " ".join(
+        f"On {name} both networks stayed at chance: A with B." for name in ("moons", "circles")
+    )
+    leave("boundaries", pd.concat([stuck[stuck["dataset"] == "moons"], runs[runs["dataset"] == "circles"]]))
+    (entry,) = ledger(claims=[claim(margin=0.01)])
+    assert list(entry.verdicts["data"]) == ["circles"]
+    assert entry.why == "On moons both networks stayed at chance: A with B."
 
 
 def test_an_entry_tells_what_the_paper_prints(entries: list[Entry]) -> None:

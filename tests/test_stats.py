@@ -209,6 +209,17 @@ def test_share_interval_knows_noise_from_effect() -> None:
     assert stats.win_share(right + 0.01, right) == sure  # the same draws every time
 
 
+def test_an_interval_of_a_share_holds_the_share() -> None:
+    """Means just below a tie turn in half of the draws, and always the same way."""
+    rng = np.random.default_rng(5)
+    noise = rng.normal(0, 0.01, (40, 5))
+    left = pd.DataFrame(0.9 - 2e-4 + noise - noise.mean(axis=1, keepdims=True))
+    found = stats.win_share(left, pd.DataFrame(np.full((40, 5), 0.9))).share
+    assert found.value == found.low == 0.0 and 0.1 < found.high < 1.0
+    again = stats.win_share(left, left - 0.01).share
+    assert again.interval == (1.0, 1.0), "the noise that both sides share cancels: one draw of seeds is for both"
+
+
 def test_share_with_missing_seeds() -> None:
     left = pd.DataFrame({1: [0.9, 0.9], 2: [0.9, math.nan], 3: [0.9, math.nan]})
     right = pd.DataFrame({1: [0.8, 0.8], 2: [0.8, 0.99], 3: [0.8, 0.99]})

@@ -14,6 +14,9 @@ A claim about several pairs is contradicted by any one of them and has another v
 Tests are Holm-adjusted over the pairs of the claim. The effect shown is that of the pair that speaks
 most against the claim, among those that give it its verdict. Where the records are on other data than
 the paper's, a reproduced claim "transfers to DATA" and a contradicted one "does not transfer to DATA".
+
+Two kinds of pairs say nothing. A seed in which both sides are at chance counts as missing: neither network learned.
+And where both sides have the same value in each seed, a measure such as a share of errors does not vary: undecided.
 """
 
 from __future__ import annotations
@@ -36,7 +39,11 @@ from ctrlib.lab.tables import Pair
 TABLES = ("claim", "untestable")
 KINDS = ("difference", "rank-first", "loss-ratio", "no-gain", "share", "level")
 DIRECTIONS = {"higher": 1, "lower": -1}
-UNJUDGED: dict[str, Any] = {"outcome": "not measured", "negligible": False, "seeds": 0}
+AT_CHANCE = 1e-3  # a network whose test AUC lies within this of one half has not learned
+COUNTED = ("parameters", "multiply_adds")  # sizes, which training does not change
+SAME_RUNS = ("auc", "logloss", *COUNTED)  # endings of metrics whose equal values mean equal runs or equal sizes
+UNJUDGED: dict[str, Any] = {"outcome": "not measured", "negligible": False, "seeds": 0, "fewest": 0, "most": 0}
+UNJUDGED |= {"pairs": 0, "note": "", "at_chance": ""}
 UNJUDGED |= dict.fromkeys(("effect", "low", "high", "p_holm"), math.nan)
 
 
@@ -195,9 +202,11 @@ def evaluate_claims(
 
     The frame may hold other data sets; of one cell it may hold one run per seed, so it holds the runs of one
     experiment (`ctrlib.lab.experiments.experiment_runs`). Columns: id, paper, section, sentence, reading, verdict,
-    outcome (the verdict before it is worded for other data), negligible, effect, low, high, p_holm (of the weakest
-    pair), seeds (fewest of a pair), failed (failed runs of these cells), compared, missing (labels without a completed
-    run, pairs without a common seed, or a metric that no run has; the verdict is then "not measured"), remark.
+    outcome (the verdict before it is worded for other data), negligible, effect, low, high, p_holm, seeds (of the
+    weakest pair; of a share the fewest of a pair), fewest and most (seeds of a pair), pairs (judged), note (what to
+    know beside the effect), at_chance (pairs left out, since both sides are at chance in every seed), failed (failed
+    runs of these cells), compared, missing (labels without a completed run, pairs without a common seed or at chance,
+    or a metric that no run has; the verdict is then "not measured"), remark.
     """
     asked = [c for c in (load_claims() if claims is None else claims) if c.experiment == experiment]
     if not asked:
@@ -215,14 +224,14 @@ def _row(claim: Claim, frame: pd.DataFrame, dataset: str) -> dict[str, Any]:
     values = tables.by_seed(runs, claim.metric) if known else pd.DataFrame()
     missing = _missing(ours, values) if known else [claim.metric]
     row = {key: getattr(claim, key) for key in ("id", "paper", "section", "sentence", "reading")}
-    found = UNJUDGED | {"compared": _why(missing, known)} if missing else _judge(ours, values)
+    row["missing"] = ", ".join(missing)
+    if missing:
+        found = UNJUDGED | {"compared": _why(missing, known)}
+    else:
+        found = _judge_learned(ours, values, _at_chance(claim.metric, runs, values))
     row |= {"verdict": _worded(found["outcome"], claim, dataset), **found}
     failed = int((runs["status"] == "failed").sum()) if not runs.empty else 0
-    return row | {
-        "failed": failed,
-        "missing": ", ".join(missing),
-        "remark": claim.remark,
-    }
+    return row | {"failed": failed, "remark": claim.remark}
 
 
 def _missing(claim: Claim, values: pd.DataFrame) -> list[str]:
@@ -249,32 +258,80 @@ def _worded(outcome: str, claim: Claim, dataset: str) -> str:
     return transfer.get(outcome, outcome)
 
 
-def comparisons(claim: Claim, values: pd.DataFrame) -> pd.DataFrame:
+def _at_chance(metric: str, runs: pd.DataFrame, values: pd.DataFrame) -> pd.DataFrame:
+    """Return which of `values` (labels x seeds) are of networks that have not learned; none where that is no matter."""
+    if metric.endswith(COUNTED) or "test_auc" not in runs:
+        return _none_at_chance(values)
+    return (tables.by_seed(runs, "test_auc").reindex_like(values) - 0.5).abs() < AT_CHANCE
+
+
+def _none_at_chance(values: pd.DataFrame) -> pd.DataFrame:
+    return pd.DataFrame(False, index=values.index, columns=values.columns)
+
+
+def _sides(values: pd.DataFrame, chance: pd.DataFrame, pair: Pair) -> pd.DataFrame:
+    """Return both rows of a pair (2, S), empty in the seeds in which both are at chance: their gap says nothing."""
+    rows = values.loc[list(pair)]
+    return rows.loc[:, ~chance.loc[list(pair)].all()].reindex(columns=values.columns)
+
+
+def _judge_learned(claim: Claim, values: pd.DataFrame, chance: pd.DataFrame) -> dict[str, Any]:
+    """Judge the pairs that are not at chance on both sides in every seed; those are missing.
+
+    A share is one of the pairs that are left. Any other claim can still be contradicted by these, and not upheld.
+    """
+    lost = [pair for pair in claim.pairs if _contrast(claim, values, pair, chance).dropna().empty]
+    left = tuple(pair for pair in claim.pairs if pair not in lost)
+    found = _judge(replace(claim, pairs=left), values, chance) if left else UNJUDGED
+    if not lost:
+        return found
+    named = ", ".join(f"{one} with {other}" for one, other in lost)
+    if left and (claim.kind == "share" or found["outcome"] == "contradicted"):
+        note = "; ".join(part for part in (found["note"], f"without {named}, both at chance") if part)
+        return found | {"note": note, "at_chance": named}
+    return UNJUDGED | {"compared": f"both sides at chance: {named}", "missing": named, "at_chance": named}
+
+
+def comparisons(claim: Claim, values: pd.DataFrame, chance: pd.DataFrame | None = None) -> pd.DataFrame:
     """Return one row per pair of `claim` from `values` (labels x seeds): effect, interval, test, verdict.
 
-    For loss-ratio the effect is what is left of the allowance: factor x reference loss - the pair's loss.
+    For loss-ratio the effect is what is left of the allowance: factor x reference loss - the pair's loss. chance: which
+    of the values are of networks at chance, None for none. still: both sides have the same value in each seed, of a
+    measure where this decides nothing.
     """
-    contrasts = [_contrast(claim, values, pair) for pair in claim.pairs]
+    chance = _none_at_chance(values) if chance is None else chance
+    contrasts = [_contrast(claim, values, pair, chance) for pair in claim.pairs]
     # Away from 0 the test asks whether the effect differs from the threshold.
     threshold = claim.threshold if claim.kind in ("difference", "rank-first", "level") else 0.0
     tested = tables.adjusted(stats.one_sample(c - threshold) for c in contrasts)
     rows = []
     for (left, right), contrast, (shifted, p) in zip(claim.pairs, contrasts, tested, strict=True):
         found, judged = stats.summary(contrast), _verdict(claim, shifted.interval, p)
+        still = _stands_still(claim, found)
+        judged = stats.Verdict("undecided") if still else judged
         row = {"left": left, "right": right, "effect": found.value, "low": found.low, "high": found.high}
         row |= {"p": shifted.p, "p_holm": p, "seeds": found.n}
-        rows.append(row | {"verdict": judged.name, "negligible": judged.negligible})
+        rows.append(row | {"verdict": judged.name, "negligible": judged.negligible, "still": still})
     return pd.DataFrame(rows).astype({"p": float, "p_holm": float})
 
 
-def _contrast(claim: Claim, values: pd.DataFrame, pair: Pair) -> pd.Series:
-    cells = values.T  # seeds x labels
+def _contrast(claim: Claim, values: pd.DataFrame, pair: Pair, chance: pd.DataFrame) -> pd.Series:
+    """Return what is asked of a pair, for each seed (S,)."""
     if claim.kind == "level":
-        return cells[pair[0]]
-    difference = cells[pair[0]] - cells[pair[1]]
+        return values.T[pair[0]]
+    difference = _difference(values, chance, pair)
     if claim.reference is None:
         return difference
-    return claim.factor * (cells[claim.reference[0]] - cells[claim.reference[1]]) - difference
+    return claim.factor * _difference(values, chance, claim.reference) - difference
+
+
+def _difference(values: pd.DataFrame, chance: pd.DataFrame, pair: Pair) -> pd.Series:
+    left, right = _sides(values, chance, pair).to_numpy(dtype="float64")
+    return pd.Series(left - right, index=values.columns)
+
+
+def _stands_still(claim: Claim, found: stats.Estimate) -> bool:
+    return claim.kind != "level" and not claim.metric.endswith(SAME_RUNS) and found.value == 0 and found.sd == 0
 
 
 def _verdict(claim: Claim, interval: tuple[float, float], p: float | None) -> stats.Verdict:
@@ -284,18 +341,23 @@ def _verdict(claim: Claim, interval: tuple[float, float], p: float | None) -> st
     return stats.verdict(interval, sign, claim.tolerance, p=p)
 
 
-def _judge(claim: Claim, values: pd.DataFrame) -> dict[str, Any]:
+def _judge(claim: Claim, values: pd.DataFrame, chance: pd.DataFrame | None = None) -> dict[str, Any]:
+    chance = _none_at_chance(values) if chance is None else chance
     if claim.kind == "share":
-        return _judge_share(claim, values)
-    table = comparisons(claim, values)
+        return _judge_share(claim, values, chance)
+    table = comparisons(claim, values, chance)
     judged = zip(table["verdict"], table["negligible"], strict=True)
     combined = stats.combine([stats.Verdict(name, bool(flag)) for name, flag in judged])
     weakest = _weakest(claim, table, combined.name)
-    return {
+    return UNJUDGED | {
         "outcome": combined.name,
         "negligible": combined.negligible,
         **{key: weakest[key] for key in ("effect", "low", "high", "p_holm")},
-        "seeds": int(table["seeds"].min()),
+        "seeds": int(weakest["seeds"]),
+        "fewest": int(table["seeds"].min()),
+        "most": int(table["seeds"].max()),
+        "pairs": len(table),
+        "note": "; ".join(_notes(claim, table, weakest, chance)),
         "compared": _compared(claim, table, weakest) + _rank(claim, values),
     }
 
@@ -309,6 +371,31 @@ def _weakest(claim: Claim, table: pd.DataFrame, outcome: str) -> pd.Series:
     elif outcome == "undecided":
         deciding = table[table["verdict"] != "reproduced"]
     return deciding.iloc[int((sign * deciding["effect"]).to_numpy().argmin())]
+
+
+def _notes(claim: Claim, table: pd.DataFrame, weakest: pd.Series, chance: pd.DataFrame) -> list[str]:
+    """Return what to know beside the effect of the weakest pair, and which networks have not learned."""
+    found = []
+    threshold = 0.0 if claim.kind in ("loss-ratio", "no-gain") else claim.threshold
+    excluded = weakest["low"] > threshold or weakest["high"] < threshold
+    if excluded and weakest["verdict"] not in ("reproduced", "contradicted") and weakest["p_holm"] >= stats.ALPHA:
+        what = "the threshold" if threshold else "zero"
+        found.append(f"excludes {what}, not after adjustment for {int(table['p_holm'].notna().sum())} tests")
+    if weakest["still"]:
+        found.append("the measure does not vary here")
+    if claim.kind != "level" and (alone := _at_chance_alone(claim, chance)):
+        found.append(f"did not learn, AUC at chance: {', '.join(alone)}")
+    return found
+
+
+def _at_chance_alone(claim: Claim, chance: pd.DataFrame) -> list[str]:
+    """Return the networks at chance beside one that is not, each with the number of its seeds in which that is so."""
+    seeds: dict[str, set[Any]] = {}
+    for pair in (*claim.pairs, *([claim.reference] if claim.reference else [])):
+        left, right = chance.loc[list(pair)].to_numpy(dtype=bool)
+        for label, alone in zip(pair, (left & ~right, right & ~left), strict=True):
+            seeds.setdefault(label, set()).update(chance.columns[alone])
+    return [f"{label} in {len(at)} seed{'' if len(at) == 1 else 's'}" for label, at in seeds.items() if at]
 
 
 def _compared(claim: Claim, table: pd.DataFrame, weakest: pd.Series) -> str:
@@ -333,18 +420,22 @@ def _rank(claim: Claim, values: pd.DataFrame) -> str:
     return f"; rank of {first}: {int((means > means[first]).sum()) + 1} of {len(labels)}"
 
 
-def _judge_share(claim: Claim, values: pd.DataFrame) -> dict[str, Any]:
-    left, right = (values.loc[[pair[i] for pair in claim.pairs]].reset_index(drop=True) for i in (0, 1))
+def _judge_share(claim: Claim, values: pd.DataFrame, chance: pd.DataFrame) -> dict[str, Any]:
+    sides = [_sides(values, chance, pair) for pair in claim.pairs]
+    left, right = (pd.DataFrame([rows.iloc[i] for rows in sides]).reset_index(drop=True) for i in (0, 1))
     found = stats.win_share(left, right, direction=claim.sign, margin=claim.tolerance)
     judged = stats.verdict(found.share.interval, 1, 0.0, against=claim.threshold)
     tested = ", ".join(f"{n} {word}" for word, n in found.tested.items())
-    return {
+    return UNJUDGED | {
         "outcome": judged.name,
-        "negligible": False,
         **{"effect": found.share.value, "low": found.share.low, "high": found.share.high, "p_holm": math.nan},
         "seeds": found.share.n,
+        "fewest": found.share.n,
+        "most": int((left.notna() & right.notna()).sum(axis=1).max()),
+        "pairs": len(sides),
+        "note": f"by test {found.tested['better']} better, {found.tested['worse']} worse",
         "compared": f"{claim.metric}: {found.better} better, {found.tied} tied, {found.worse} worse "
-        f"of {len(claim.pairs)}; by paired test {tested}",
+        f"of {len(sides)}; by paired test {tested}",
     }
 
 

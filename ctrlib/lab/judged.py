@@ -22,7 +22,7 @@ Derive = Callable[[pd.DataFrame, str], pd.DataFrame]  # runs, data set -> runs
 HOSTS = {"latency": "khatri-rao", "se-cost": "self-ensemble"}  # judged in the chapter of another experiment
 # What claims read from run records or what is derived from them; all else is measured, counted or timed on networks.
 OF_RUNS = (
-    *("test_auc", "test_logloss", "best_epoch", "parameters"),
+    *("test_auc", "test_logloss", "best_epoch", "num_epochs", "parameters"),
     *("logloss_gap", "rank_correlation", "slope"),
 )
 STUDENTS = {

@@ -6,7 +6,9 @@ Decisions.
 - Intervals are two-sided 95 % t intervals. With 3 or fewer seeds there is an interval and no test: p is None.
 - Tests are Holm-adjusted within a table; comparisons without a test stay outside the family.
 - The bootstrap draws seeds (and, for ranks, items) with a fixed generator seed, so a page never changes by
-  itself. Percentile intervals from 5 seeds or fewer are on the narrow side.
+  itself. Percentile intervals from 5 seeds or fewer are on the narrow side. Where the estimate lies outside of its
+  draws' interval, the interval is stretched to hold it: a seed drawn twice makes means noisier, and a sign or a rank
+  near its turning point then turns more often one way than the other.
 
 Letters: I items (formats, cells), S seeds, K bootstrap draws.
 """
@@ -185,9 +187,10 @@ OUTCOMES = {"reproduced": "better", "contradicted": "worse"} | {w: w for w in ("
 class Share:
     """How often left beats right over items, and how often that is more than noise.
 
-    `better`, `tied`, `worse` count items at the rounded means; `share` is better / items with a bootstrap
-    interval over seeds; `tested` counts the verdicts of the paired comparisons after Holm, `untested`
-    those of the plain intervals, both under the keys better, worse, equivalent, undecided.
+    `better`, `tied`, `worse` count items at the rounded means; `share` is better / items with a bootstrap interval
+    over seeds, which are drawn for all items and both sides together; `tested` counts the verdicts of the paired
+    comparisons after Holm, `untested` those of the plain intervals, both under the keys better, worse, equivalent,
+    undecided.
     """
 
     better: int
@@ -285,12 +288,12 @@ def _means(values_IS: Array, weights_KS: Array) -> Array:
 
 
 def _bootstrapped(value: float, draws_K: Array, n: int) -> Estimate:
-    """Return `value` with the percentile interval of the draws, or without one where n < 2."""
+    """Return `value` with the percentile interval of the draws, stretched to hold it; without one where n < 2."""
     usable = draws_K[np.isfinite(draws_K)]
     if n < 2 or not len(usable):
         return Estimate(value, math.nan, math.nan, n)
     low, high = np.quantile(usable, [ALPHA / 2, 1 - ALPHA / 2])
-    return Estimate(value, float(low), float(high), n, float(usable.std(ddof=1)))
+    return Estimate(value, min(float(low), value), max(float(high), value), n, float(usable.std(ddof=1)))
 
 
 def _spearman(x_KI: Array, y_KI: Array) -> Array:

@@ -19,7 +19,7 @@ VERDICT_COLUMNS: Columns = {
     "sentence": ("claim", ""),
     "verdict": ("verdict", ""),
     "told": ("effect", ""),
-    "seeds": ("seeds", ""),
+    "seeds_told": ("seeds", ""),
     "printed": ("in the paper", ""),
 }
 TEST_COLUMNS: Columns = {
@@ -28,6 +28,9 @@ TEST_COLUMNS: Columns = {
     "compared": ("what was compared", ""),
     "remark": ("remark", ""),
 }
+
+SMALLEST = 5e-7  # less than this is shown as zero
+MOST_DECIMALS = 6
 
 UNITS = {  # ending of a metric -> scale, decimals, unit; other metrics are shown as they are
     "auc": (100, 2, " points of AUC"),
@@ -44,6 +47,7 @@ UNITS = {  # ending of a metric -> scale, decimals, unit; other metrics are show
     "concentration": (1, 3, ""),
     "turning": (1, 2, " radians for each unit of length"),
     "best_epoch": (1, 1, " epochs"),
+    "num_epochs": (1, 1, " epochs"),
     "parameters": (1, 0, " parameters"),
     "multiply_adds": (1, 0, " multiply-adds"),
     "scaling slope": (100, 3, " points of AUC for each doubling"),
@@ -68,11 +72,18 @@ def verdict_table(verdicts: pd.DataFrame, dataset: str) -> Table:
     claims = {claim.id: claim for claim in load_claims()}
     measured = verdicts["outcome"] != "not measured"
     told = [
-        effect(row, row["id"]) if has else None for has, (_, row) in zip(measured, verdicts.iterrows(), strict=True)
+        effect(row, row["id"]) if has else (row["compared"] if row["at_chance"] else None)
+        for has, (_, row) in zip(measured, verdicts.iterrows(), strict=True)
     ]
     printed = [_in_the_paper(claims[name]) for name in verdicts["id"]]
     rows = verdicts.assign(told=_texts(told, verdicts), printed=_texts(printed, verdicts))
-    return table(rows if any(printed) else rows.drop(columns="printed"), VERDICT_COLUMNS, f"Verdicts on {dataset}.")
+    uneven = rows["fewest"] < rows["most"]
+    spread = rows["seeds"].astype(str) + " (" + rows["fewest"].astype(str) + " to " + rows["most"].astype(str) + ")"
+    rows["seeds_told"] = rows["seeds"].astype(object).mask(uneven, spread)
+    caption = f"Verdicts on {dataset}."
+    if uneven.any():
+        caption += " Seeds are those of the pair whose effect is shown, in brackets those of all pairs."
+    return table(rows if any(printed) else rows.drop(columns="printed"), VERDICT_COLUMNS, caption)
 
 
 def _in_the_paper(claim: Claim) -> str | None:
@@ -118,24 +129,37 @@ def answer(question: str, verdicts: pd.DataFrame, claim: str, *, lead: str = "",
 
 
 def effect(row: pd.Series[Any], name: str) -> str:
-    """Return the effect of a claim with its interval, of several pairs the weakest, and a rank where one is claimed."""
+    """Return the effect of a claim with its interval, of several pairs the weakest, and a rank where one is claimed.
+
+    What has to be known beside it, such as a test that does not agree, follows in brackets.
+    """
     claim = next(claim for claim in load_claims() if claim.id == name)
-    pairs = len(claim.pairs)
+    pairs = row["pairs"]
     told = in_units(claim, row["effect"], row["low"], row["high"])
-    if claim.kind == "share":
-        return f"{told} of {pairs} comparisons"
     if claim.kind == "rank-first" and "; rank of " in row["compared"]:
         place = row["compared"].rsplit(": ", 1)[-1]
         told = f"Rank {place}{', counted from the lowest' if claim.sign < 0 else ''}; {told}"
-    return told if pairs == 1 else f"{told} in the weakest of {pairs} comparisons"
+    if claim.kind == "share":
+        told = f"{told} of {pairs} comparisons"
+    elif pairs > 1:
+        told = f"{told} in the weakest of {pairs} comparisons"
+    return f"{told} ({row['note']})" if row["note"] else told
+
+
+def seeds_of(row: pd.Series[Any]) -> str:
+    """Return the seeds behind the effect of a claim in words, and those of all its pairs where they differ."""
+    told = f"{row['seeds']} seed{'' if row['seeds'] == 1 else 's'}"
+    return f"{told} ({row['fewest']} to {row['most']} over all pairs)" if row["fewest"] < row["most"] else told
 
 
 def in_units(claim: Claim, value: float, low: float = math.nan, high: float = math.nan) -> str:
     """Return an effect on a claim's metric with its interval and its unit, such as "+0.61 points of AUC"."""
     scale, decimals, unit = (100, 0, " %") if claim.kind == "share" else _unit(claim)
-    if not math.isfinite(low + high) and 5e-7 <= abs(scale * value) < 0.5 * 10**-decimals:
-        decimals = 6  # as the paper prints loglosses where clicks are rare
-    digits = f"{'' if claim.kind in ('level', 'share') else '+'},.{decimals}f"
+    shown = [abs(scale * number) for number in (value, low, high) if math.isfinite(number)]
+    while decimals < MOST_DECIMALS and any(SMALLEST <= number < 0.5 * 10**-decimals for number in shown):
+        # No end of an interval is rounded to the zero that it may exclude; a number alone is shown as papers print it.
+        decimals = decimals + 1 if math.isfinite(low + high) else MOST_DECIMALS
+    digits = f"{'' if claim.kind in ('level', 'share') else '+'}z,.{decimals}f"  # z: no minus sign before a zero
     return estimate(scale * value, scale * low, scale * high, digits, unit)
 
 

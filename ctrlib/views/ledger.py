@@ -45,7 +45,8 @@ class Entry:
 
     chapter: file name without ending. outcome: one of `OUTCOMES`, over all data sets. verdicts: rows of
     `evaluate_claims` with the column `data`, one for each data set that decides something; empty where none does. why:
-    the reason for that. sources: experiments whose records are behind the verdicts.
+    the reason for that, and on which data sets both networks of a pair stayed at chance. sources: experiments whose
+    records are behind the verdicts.
     """
 
     claim: Claim | Untestable
@@ -121,13 +122,18 @@ def _judged(experiment: str, claims: Sequence[Claim], frames: Frames, recorded: 
     """Return the entries of one experiment. recorded: the bare records, on which testable claims show."""
     chapter = chapter_of(experiment)
     tables = [evaluate_claims(runs, experiment, name, claims).assign(data=name) for name, runs in frames.items()]
-    rows = pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=["id", "outcome", "missing"])
+    rows = (
+        pd.concat(tables, ignore_index=True)
+        if tables
+        else pd.DataFrame(columns=["id", "outcome", "missing", "at_chance"])
+    )
     entries = []
     for claim in claims:
         of_claim = rows[rows["id"] == claim.id]
         decided = of_claim[of_claim["outcome"] != "not measured"]
         if decided.empty:
-            if testable(claim, [*frames.values(), *recorded.values()]):
+            learned = not of_claim["at_chance"].any()
+            if learned and testable(claim, [*frames.values(), *recorded.values()]):
                 told = "; ".join(f"{row.data}: {row.compared}" for row in of_claim.itertuples()) or "no data set"
                 raise CtrlibError(
                     f"Runs can test the claim '{claim.id}', but it has no verdict ({told}). Correct its metric and its "
@@ -136,7 +142,9 @@ def _judged(experiment: str, claims: Sequence[Claim], frames: Frames, recorded: 
             entries.append(Entry(claim, chapter, "not measured", decided, _why(claim, of_claim)))
             continue
         used = [source for name in decided["data"] for source in _sources(claim, frames[name])]
-        entries.append(Entry(claim, chapter, _overall(claim, decided), decided, "", tuple(dict.fromkeys(used))))
+        entries.append(
+            Entry(claim, chapter, _overall(claim, decided), decided, _stuck(of_claim), tuple(dict.fromkeys(used)))
+        )
     return entries
 
 
@@ -157,12 +165,21 @@ def _comparable(claim: Claim, runs: pd.DataFrame) -> bool:
 
 def _why(claim: Claim, rows: pd.DataFrame) -> str:
     """Say what a claim without a verdict waits for, on the data set that lacks least."""
+    if stuck := _stuck(rows):
+        return stuck
     lacking = [str(missing).split(", ") for missing in rows["missing"]]
     if not lacking or min(map(len, lacking)) >= len(claim.ours().labels()):
         return "Not yet run: none of the runs that it compares is recorded."
     fewest = min(lacking, key=len)
     more = f" and {len(fewest) - MOST_NAMED} more" if len(fewest) > MOST_NAMED else ""
     return f"Not yet run: {', '.join(fewest[:MOST_NAMED])}{more}."
+
+
+def _stuck(rows: pd.DataFrame) -> str:
+    """Say on which data sets a claim has no verdict because both networks of a pair stayed at chance."""
+    parts = rows[(rows["outcome"] == "not measured") & (rows["at_chance"] != "")]
+    told = [f"On {row.data} both networks stayed at chance: {row.at_chance}." for row in parts.itertuples()]
+    return " ".join(told)
 
 
 def _overall(claim: Claim, rows: pd.DataFrame) -> str:
@@ -198,11 +215,15 @@ def chapter_of(experiment: str) -> str:
 
 
 def verdict_section(chapter: str) -> tuple[str, str]:
-    """Return a chapter's title and the anchor of its section with the verdicts; "" where it has none."""
+    """Return a chapter's title and the anchor of its section with the verdicts; "" where it has none.
+
+    The section is the one that is called so, or the one below a target `(verdicts-...)=`.
+    """
     text = (root() / "chapters" / f"{chapter}.py").read_text(encoding="utf-8")
     title = re.search(r"^# # (.+)$", text, re.MULTILINE)
     section = re.search(r"^# ## (.*\bverdicts)$", text, re.MULTILINE | re.IGNORECASE)
-    anchor = re.sub(r"[^a-z0-9]+", "-", section[1].lower()) if section else ""
+    target = re.search(r"^# \((verdicts-[a-z-]+)\)=$", text, re.MULTILINE)
+    anchor = re.sub(r"[^a-z0-9]+", "-", section[1].lower()) if section else target[1] if target else ""
     return (title[1] if title else chapter), anchor
 
 

@@ -101,10 +101,11 @@ def _verdict(claim: Claim, row: pd.Series) -> str:
     told = views.in_units(claim, row["effect"], row["low"], row["high"])
     negligible = ", too small to matter" if row["negligible"] else ""
     where = "" if str(row["verdict"]).endswith(str(row["data"])) else f" on {row['data']}"
-    seeds = f"{row['seeds']} seed{'s' if row['seeds'] != 1 else ''}"
+    note = f" ({row['note']})" if row["note"] else ""
     failed = f" {row['failed']} failed runs." if row["failed"] else ""
     return (
-        f"<b>{html.escape(str(row['verdict']))}</b>{html.escape(where)}{negligible}: {html.escape(told)}, {seeds}."
+        f"<b>{html.escape(str(row['verdict']))}</b>{html.escape(where)}{negligible}: "
+        f"{html.escape(told + note)}, {views.seeds_of(row)}."
         f"{failed} <i>{html.escape(str(row['compared']))}</i>"
     )
 
@@ -144,8 +145,7 @@ def _effects(entry: Entry) -> str:
     rows = [row for _, row in entry.verdicts.iterrows()]
     several = [row for row in rows if row["seeds"] > 1]
     return "; ".join(
-        f"{views.effect(row, entry.claim.id)}, {row['data']}, {row['seeds']} seed{'s' if row['seeds'] != 1 else ''}"
-        for row in several or rows
+        f"{views.effect(row, entry.claim.id)}, {row['data']}, {views.seeds_of(row)}" for row in several or rows
     )
 
 
@@ -172,7 +172,7 @@ def answers(outcomes: pd.DataFrame, names: Sequence[str]) -> Table:
 def scoreboard(outcomes: pd.DataFrame) -> Table:
     """Return the ledger in numbers: outcomes as rows, papers as columns, a bar for each number.
 
-    outcomes: what `outcome_frame` gives. Every number leads to its claims.
+    outcomes: what `outcome_frame` gives. Every number above zero leads to its claims.
     """
     table = counts(zip(outcomes["paper"], outcomes["outcome"], strict=True))
     most = max(1, int(table.to_numpy().max()))
