@@ -268,8 +268,23 @@ def test_links_of_the_page_lead_somewhere(entries: list[Entry]) -> None:
             assert (root() / "chapters" / f"{chapter}.py").exists()
             assert target.fragment in ("", verdict_section(chapter)[1])
         elif target.path:
-            assert target.path.startswith("../_static/records/")
-            assert (RECORDS / Path(target.path).stem).is_dir()
+            kind, name = Path(target.path).parts[-2:]
+            assert target.path == f"../_static/{kind}/{name}" and kind in ("records", "measured")
+            folders = [RECORDS / "measured", root() / "data" / "measurements"]
+            assert (
+                (RECORDS / Path(name).stem).is_dir() if kind == "records" else any((f / name).exists() for f in folders)
+            )
+
+
+@pytest.mark.usefixtures("stored_records")
+def test_what_is_measured_on_networks_leads_to_its_file(entries: list[Entry]) -> None:
+    links = {entry.claim.id: " ".join(ledger_page._links(entry)) for entry in entries}
+    measured = {name: re.findall(r"_static/measured/([\w.-]+)", text) for name, text in links.items()}
+    assert measured["agreement-grows-with-lambda"] == ["streams-ml-100k.json"]
+    assert measured["ds-mlp-mends-errors"] == ["cases-ml-100k.json"]
+    assert measured["heads-reduce-latency-released"] == ["latency.json"]
+    assert measured["student-below-parallel"] == ["fidelity.json"]
+    assert measured["qnn-alpha-leads"] == [] and "_static/records/" in links["qnn-alpha-leads"]
 
 
 def test_chapters_have_a_section_for_verdicts(entries: list[Entry]) -> None:

@@ -50,7 +50,7 @@ from ctrlib.book.publish import finish, launch_buttons, site_address
 from ctrlib.errors import CtrlibError, unknown
 from ctrlib.lab.export import write_csv
 from ctrlib.lab.records import READS
-from ctrlib.paths import JOBS, MADE, root
+from ctrlib.paths import JOBS, MADE, measured_dir, measurements_dir, root
 from ctrlib.repository import chapters, repository, settings, sources, texts
 from ctrlib.views.footer import IN_THE_BOOK, RECORDS
 
@@ -379,16 +379,20 @@ def _add_scripts(assets: Path, figures: list[Any]) -> None:
 
 
 def _add_downloads(assets: Path, left: Path) -> None:
-    """Put the run records as tables and the chapters' sources where the pages' footers link to.
+    """Put the run records as tables, the measurements and the chapters' sources where the pages link to.
 
     Where a chapter's footer has left the table of the runs that it counts (below `left`), that is taken.
     """
     write_csv(assets / "records")
     for path in (left / RECORDS).glob("*.csv"):
         shutil.copy(path, assets / "records")
-    (assets / "sources").mkdir(exist_ok=True)
-    for chapter in chapters():
-        shutil.copy(chapter, assets / "sources")
+    for name, paths in {
+        "measured": [*measured_dir().glob("*.json"), *measurements_dir().glob("*.json")],
+        "sources": chapters(),
+    }.items():
+        (assets / name).mkdir(exist_ok=True)
+        for path in paths:
+            shutil.copy(path, assets / name)
 
 
 def configuration() -> dict[str, Any]:

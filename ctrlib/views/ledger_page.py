@@ -17,9 +17,12 @@ import pandas as pd
 from ctrlib import views
 from ctrlib.errors import CtrlibError
 from ctrlib.figures import Table
+from ctrlib.lab.case_study import cases_path
 from ctrlib.lab.claims import Claim, printed_effects
+from ctrlib.lab.judged import of_runs
 from ctrlib.lab.records import TEXT, note_read
-from ctrlib.paths import root
+from ctrlib.lab.streams import measurements_path
+from ctrlib.paths import measurements_dir, root
 from ctrlib.views.ledger import OUTCOMES, Entry, counts, verdict_section
 
 MARKS = dict(zip(OUTCOMES, ("✓", "✓", "=", "?", "✗", "✗", "–", "·"), strict=True))  # colours repeat what they say
@@ -34,7 +37,7 @@ MEANINGS = {
     "not testable here": "it needs data, users or hardware that are not here, or has no size to measure",
 }
 WORDS_A_MINUTE = 200
-SOURCES = {"latency": "latency.json", "fidelity": "fidelity.json"}  # of data/measurements
+STUDIES = {"fidelity": "fidelity", "se-cost": "steps"}  # experiments without runs -> files of data/measurements
 CODE = re.compile(r"^```.*?^```|^````.*?^````|\$\$.*?\$\$|<[^>]+>|\{[\w:]+\}", re.DOTALL | re.MULTILINE)
 
 
@@ -124,11 +127,24 @@ def _links(entry: Entry) -> list[str]:
     found = [f'<a href="#claim-{entry.claim.id}">permalink</a>']
     found.append(f'<a href="../chapters/{entry.chapter}.html{at}">in the chapter</a>')
     found += [f'<a href="../_static/records/{name}.csv">records of {name}</a>' for name in entry.sources]
-    if len(entry.verdicts) and not entry.sources:
-        timed = isinstance(entry.claim, Claim) and "latency" in entry.claim.metric
-        kept = SOURCES.get("latency" if timed else entry.claim.experiment)
-        found.append(f"measured in <code>data/measurements/{kept}</code>" if kept else "made in this build")
+    measured = [path.name for path in _measured(entry) if path.exists()]
+    found += [f'<a href="../_static/measured/{name}">measured in {name}</a>' for name in measured]
+    if len(entry.verdicts) and not entry.sources and not measured:
+        found.append("made in this build")
     return found
+
+
+def _measured(entry: Entry) -> list[Path]:
+    """Return the files of what was measured, counted or timed for a claim; run records do not hold it."""
+    claim = entry.claim
+    if not isinstance(claim, Claim) or entry.verdicts.empty:
+        return []
+    if "latency" in claim.metric or claim.experiment in STUDIES:
+        return [measurements_dir() / f"{STUDIES.get(claim.experiment, 'latency')}.json"]
+    if of_runs(claim):
+        return []
+    path = cases_path if claim.experiment == "case-study" else measurements_path
+    return [path(str(data)) for data in entry.verdicts["data"]]
 
 
 def outcome_frame(entries: Sequence[Entry]) -> pd.DataFrame:
