@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import math
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -32,6 +33,7 @@ from ctrlib.lab.search import SEARCH
 from ctrlib.lab.tables import cell_table
 from ctrlib.models import MODELS, CTRModel, build_model
 from ctrlib.neurons import FORMATS
+from ctrlib.views.runs import FEWEST
 
 NEURONS = "neuron formats"
 FAMILIES: dict[str, tuple[str, ...]] = {
@@ -227,13 +229,16 @@ def results() -> pd.DataFrame:
     """Return the recorded results: those of the overall table, then of systems that it lacks those of `ELSEWHERE`.
 
     Columns: dataset, label, system, chapter (file name without suffix), settings (those that differ from
-    `counted_settings`, or the defaults), test_auc and its interval (fractions), seeds, failed.
+    `counted_settings`, or the defaults), test_auc and its interval (fractions, none from fewer seeds than `FEWEST`),
+    seeds, failed.
     """
     systems = {EXPERIMENT: {label: system_of(label) for label in SYSTEMS}}
     for name, (experiment, labels) in ELSEWHERE.items():
         systems.setdefault(experiment, {}).update(dict.fromkeys(labels, name))
     found = [row for experiment, labels in systems.items() for row in _results(experiment, labels)]
-    return pd.DataFrame(found, columns=RESULT_COLUMNS)
+    frame = pd.DataFrame(found, columns=RESULT_COLUMNS)
+    frame.loc[frame["seeds"] < FEWEST, ["test_auc_low", "test_auc_high"]] = math.nan
+    return frame
 
 
 def _results(experiment: str, systems: Mapping[str, str]) -> Iterator[dict[Any, Any]]:
